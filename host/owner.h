@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * A process that may own leases, held by pidfd: as long as the pidfd is open and not readable, the pid means
+ * this process and no other. Everything else about it (start time, user, command, unit, affinity) is read
+ * from the running kernel's /proc once, when the owner is made, and checked to be of the same process by
+ * asking the pidfd again afterwards.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "util/cleanup.h"
+#include "util/cpuset.h"
+
+enum {
+        _OWNER_E_SUCCESS,
+        OWNER_E_NO_PROCESS, /* it is gone, was never there, or is not a process (a thread) */
+        OWNER_E_NOT_PEER,   /* there is a process of that pid, but it cannot be the one that was meant */
+};
+
+typedef struct Owner {
+        pid_t pid;
+        int pidfd;
+        uint64_t start_time; /* ticks since boot, /proc/PID/stat field 22: names the process for ever */
+        uid_t uid;           /* real uid */
+        char command[17];    /* comm; empty if unreadable */
+        char *unit;          /* systemd system unit, or NULL */
+        char *machine;       /* systemd machine, or NULL */
+} Owner;
+
+/* Opens @pid. */
+int owner_new(pid_t pid, Owner **ret_owner);
+/*
+ * Opens the peer of a connection: through @pidfd (borrowed) where the kernel gave one, else by @pid, which
+ * then must have uid @uid and have been started before the connection was accepted.
+ */
+int owner_new_peer(pid_t pid, uid_t uid, int pidfd, uint64_t accepted_boottime_usec, Owner **ret_owner);
+Owner *owner_free(Owner *owner);
+DEFINE_CLEANUP(Owner *, owner_free)
+
+bool owner_is_alive(const Owner *owner);
+/* The CPUs that the process may run on (union over its threads is not taken: its main thread's). */
+int owner_get_affinity(const Owner *owner, CpuSet *ret_cpus);
+
+/* "qemu-3-web1" is "web1": libvirt's machine names change with every start. Returns a pointer into @machine.
+ */
+const char *owner_machine_vm_name(const char *machine);
+/* The VM's name by the owner's unit: NULL for units that stand for a login and not a service
+ * (session-*.scope, user@*.service, init.scope). */
+const char *owner_unit_vm_name(const char *unit);
