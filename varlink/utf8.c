@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * UTF-8, by the table of RFC 3629: the first byte says how many follow, and bounds the second one more
+ * tightly than the others. That bound is what keeps overlong forms, surrogates and large values out.
+ */
+
+#include "varlink/utf8.h"
+
+#include <stdbool.h>
+
+static bool is_within(unsigned char c, unsigned char low, unsigned char high) {
+        return c >= low && c <= high;
+}
+
+static bool is_tail(unsigned char c) {
+        return is_within(c, 0x80, 0xbf);
+}
+
+size_t utf8_sequence(const char *bytes, size_t n) {
+        const unsigned char *s = (const unsigned char *)bytes;
+        unsigned char low = 0x80, high = 0xbf;
+
+        if (n == 0)
+                return 0;
+        if (s[0] < 0x80)
+                return 1;
+
+        if (s[0] == 0xe0)
+                low = 0xa0; /* below: overlong */
+        else if (s[0] == 0xed)
+                high = 0x9f; /* above: surrogates */
+        else if (s[0] == 0xf0)
+                low = 0x90; /* below: overlong */
+        else if (s[0] == 0xf4)
+                high = 0x8f; /* above: beyond U+10FFFF */
+
+        if (n < 2 || !is_within(s[0], 0xc2, 0xf4) || !is_within(s[1], low, high))
+                return 0;
+        if (s[0] < 0xe0)
+                return 2;
+        if (n < 3 || !is_tail(s[2]))
+                return 0;
+        if (s[0] < 0xf0)
+                return 3;
+        if (n < 4 || !is_tail(s[3]))
+                return 0;
+        return 4;
+}
