@@ -25,8 +25,8 @@ typedef struct Assignment {
 
 typedef struct AssignmentTable {
         AssignmentOwner default_owner;
-        Assignment *
-                *entries; /* all origins, disjoint within one; sorted by origin (rising), then lowest CPU */
+        /* All origins, disjoint within one; sorted by origin (rising), then lowest CPU. */
+        Assignment **entries;
         size_t n;
 } AssignmentTable;
 
@@ -58,3 +58,9 @@ void assignment_table_restrict(const AssignmentTable *table, const char *vm, VmO
 /* The CPUs assigned to exactly this VM (none for VM_ORIGIN_CALLER). */
 void assignment_table_own_cpus(const AssignmentTable *table, const char *vm, VmOrigin vm_origin,
                                CpuSet *ret_cpus);
+/*
+ * Who decides for @cpu (owner and VM, NULL: none; borrowed from the table), and all CPUs for which the answer
+ * is the same.
+ */
+void assignment_table_alike(const AssignmentTable *table, unsigned cpu, AssignmentOwner *ret_owner,
+                            const char **ret_vm, CpuSet *ret_cpus);
