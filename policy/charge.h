@@ -10,12 +10,22 @@
 
 #include <stdint.h>
 
+/* The guest granules, as rows of charge_table_count(). */
+typedef enum GuestGranule {
+        GUEST_GRANULE_4K,
+        GUEST_GRANULE_16K,
+        GUEST_GRANULE_64K,
+        _GUEST_GRANULE_MAX,
+} GuestGranule;
+
+/* Number of guest page tables, of one granule each, that map a buffer of @size at its worst alignment. */
+uint64_t charge_table_count(GuestGranule granule, uint64_t size);
 /*
  * Bytes of guest page tables that map a buffer of @size at its worst alignment, for the worst of the 4, 16
  * and 64 KiB granules, where each table pins whole host pages of @host_page_size.
  */
 uint64_t charge_tables(uint64_t size, uint64_t host_page_size);
-/* The whole charge; saturates at INT64_MAX, which no limit allows. */
+/* The whole charge, the buffer rounded up to host pages; saturates at INT64_MAX, which no limit allows. */
 uint64_t charge_lease(unsigned vcpus, uint64_t buffer_size, uint64_t host_page_size);
 /*
  * The largest power of two for which @vcpus are charged at most @available, or 0 where not even
