@@ -13,7 +13,7 @@
 #include "util/cpuset.h"
 
 typedef struct Occupancy {
-        uint16_t n[_LEASE_MODE_MAX][CPUSET_MAX];
+        uint32_t n[_LEASE_MODE_MAX][CPUSET_MAX];
         CpuSet held[_LEASE_MODE_MAX]; /* the CPUs whose count is not 0 */
 } Occupancy;
 
