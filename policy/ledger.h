@@ -42,7 +42,10 @@ void ledger_deinit(Ledger *ledger); /* asserts that all has been refunded */
 LedgerAccount ledger_get_user(const Ledger *ledger, uid_t uid);
 LedgerAccount ledger_get_vm(const Ledger *ledger, uid_t uid, const char *vm);
 
-/* Charges one lease. Limits are decide's business; this only books. -ENOMEM, with nothing booked. */
+/*
+ * Charges one lease. Limits are decide's business; this only books. -ENOMEM, or -EOVERFLOW for more bytes
+ * than a sum can hold, with nothing booked.
+ */
 int ledger_charge(Ledger *ledger, uid_t uid, const char *vm, Instance *instance, uint64_t bytes,
                   LedgerCharge *ret_charge);
 void ledger_refund(LedgerCharge *charge);
