@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Writes the part of a host's file tree that the broker reads, below a directory for --root."""
+
+import os
+import pathlib
+import shutil
+
+FORMATS = {
+    "branch_filter": "config:32", "event_filter": "config1:0-63", "jitter": "config:16",
+    "load_filter": "config:33", "min_latency": "config2:0-11", "pa_enable": "config:1",
+    "pct_enable": "config:2", "store_filter": "config:34", "ts_enable": "config:0",
+}
+CAPS = {"arch_inst": "0", "count_size": "12", "ernd": "1", "min_interval": "1024"}
+
+
+class Tree:
+    """A host. Attributes are written as sysfs shows them, with a newline; bytes are written as they are."""
+
+    def __init__(self, root, cpus="0-7", online=None, memory_kib=16 * 1024 * 1024):
+        self.root = pathlib.Path(root)
+        self.devices = self.root / "sys/bus/event_source/devices"
+        self.devices.mkdir(parents=True, exist_ok=True)
+        self.write("sys/devices/system/cpu/possible", cpus)
+        self.write("sys/devices/system/cpu/present", cpus)
+        self.online(cpus if online is None else online)
+        self.write("proc/meminfo", f"MemTotal:       {memory_kib} kB\nMemFree:        {memory_kib // 2} kB")
+
+    def write(self, path, text):
+        """Replaces a file (or whatever is there) whole, so that a scan never sees half of it."""
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.remove(path)
+        beside = target.with_name(f".{target.name}.new")
+        beside.write_bytes(text if isinstance(text, bytes) else f"{text}\n".encode())
+        beside.rename(target)
+        return target
+
+    def remove(self, path):
+        target = self.root / path
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+    def online(self, cpus):
+        self.write("sys/devices/system/cpu/online", cpus)
+
+    def instance(self, name, cpus, type=8, caps=None, formats=None, max_buff_size=None, link=True):
+        """One SPU. As in sysfs, the entry under bus/ is a link to the device."""
+        if isinstance(name, int):
+            name = f"arm_spe_{name}"
+        directory = f"sys/devices/platform/{name}-device/{name}" if link else self.path(name)
+        values = dict(CAPS if caps is None else caps)
+        if max_buff_size is not None:
+            values["max_buff_size"] = str(max_buff_size)
+        self.remove(directory)
+        if type is not None:
+            self.write(f"{directory}/type", type)
+        if cpus is not None:
+            self.write(f"{directory}/cpumask", cpus)
+        for key, value in values.items():
+            self.write(f"{directory}/caps/{key}", value)
+        for key, value in (FORMATS if formats is None else formats).items():
+            self.write(f"{directory}/format/{key}", value)
+        self.write(f"{directory}/perf_event_mux_interval_ms", "4")
+        if link:
+            entry = self.devices / name
+            entry.unlink(missing_ok=True)
+            entry.symlink_to(os.path.relpath(self.root / directory, self.devices))
+        return self
+
+    def path(self, name, *attribute):
+        """Below root: the path of an instance, or of an attribute of it."""
+        if isinstance(name, int):
+            name = f"arm_spe_{name}"
+        return "/".join(("sys/bus/event_source/devices", name) + attribute)
+
+    def remove_instance(self, name):
+        if isinstance(name, int):
+            name = f"arm_spe_{name}"
+        (self.devices / name).unlink(missing_ok=True)
+        self.remove(f"sys/devices/platform/{name}-device")
+
+    def module(self, loaded=True):
+        """The driver as a module."""
+        self.write("sys/module/arm_spe_pmu/initstate", "live")
+        self.write("sys/module/arm_spe_pmu/refcnt", "0")
+
+
+def big_little(root):
+    """Two SPUs: arm_spe_0 on CPUs 0-3, arm_spe_1 on CPUs 4-11."""
+    tree = Tree(root, "0-11")
+    tree.instance(0, "0-3", type=8)
+    tree.instance(1, "4-11", type=9)
+    return tree
+
+
+def one_spu(root, cpus="0-7", **kwargs):
+    return Tree(root, cpus).instance(0, cpus, **kwargs)
