@@ -56,12 +56,19 @@ typedef struct Topology {
         Spu *spus; /* sorted by index */
         size_t n_spus;
         CpuSet possible; /* devices/system/cpu/possible; empty if unreadable */
-        CpuSet online;
+        CpuSet online; /* devices/system/cpu/online; if unreadable, possible; if both are, every SPU's CPUs */
         DriverKind driver;
         char *problem; /* of the scan as a whole; NULL if there is none */
 } Topology;
 
-/* Scans the tree below @root_fd (which holds sys/). Only -ENOMEM and the like fail; a bad tree does not. */
+/*
+ * Scans the tree below @root_fd (which holds sys/). Only -ENOMEM and the like fail; a bad tree does not.
+ *
+ * An instance is a directory, or a link to one, named arm_spe_N with N in canonical decimal; other names that
+ * begin with arm_spe_ are no instances, and told as a problem of the scan. What one instance says is checked
+ * against the others: the PMU type names the SPU to KVM, so those that claim one type are all partial; a CPU
+ * has at most one SPU, so of ready ones that claim the same CPU only the lowest index stays ready.
+ */
 int topology_scan(int root_fd, Topology **ret_topology);
 Topology *topology_free(Topology *topology);
 DEFINE_CLEANUP(Topology *, topology_free)

@@ -40,6 +40,19 @@ static int outcome_of_errno(int error) {
         }
 }
 
+const char *fs_strerror(int outcome) {
+        switch (outcome) {
+        case FS_E_NOT_FOUND:
+                return "not there";
+        case FS_E_NOT_REGULAR:
+                return "not a regular file";
+        case FS_E_TOO_LARGE:
+                return "too large";
+        default:
+                return "unreadable";
+        }
+}
+
 static int open_retry(int dir_fd, const char *path, int flags, mode_t mode) {
         int fd;
 
@@ -165,17 +178,21 @@ int fs_read_all(int dir_fd, const char *path, size_t max, char **ret_data, size_
         return 0;
 }
 
-/* Splits @path into its directory, opened, and its last component. */
-static int open_parent(int dir_fd, const char *path, int *ret_fd, const char **ret_name) {
+static const char *last_component(const char *path) {
         const char *slash = strrchr(path, '/');
+
+        return slash ? slash + 1 : path;
+}
+
+/* Opens the directory that @path's last component is in. */
+static int open_parent(int dir_fd, const char *path, int *ret_fd) {
+        size_t n = (size_t)(last_component(path) - path);
         char parent[PATH_MAX] = ".";
         int fd;
 
-        if (slash) {
-                size_t n = (size_t)(slash - path) + 1;
-
-                if (n >= sizeof(parent))
-                        return -ENAMETOOLONG;
+        if (n >= sizeof(parent))
+                return -ENAMETOOLONG;
+        if (n > 0) {
                 memcpy(parent, path, n);
                 parent[n] = '\0';
         }
@@ -185,7 +202,6 @@ static int open_parent(int dir_fd, const char *path, int *ret_fd, const char **r
                 return -errno;
 
         *ret_fd = fd;
-        *ret_name = slash ? slash + 1 : path;
         return 0;
 }
 
@@ -232,15 +248,15 @@ static int write_whole(int fd, const char *data, size_t n, mode_t mode) {
 
 int fs_write_atomic(int dir_fd, const char *path, const char *data, size_t n, unsigned mode) {
         _cleanup_(closep) int parent_fd = -1, fd = -1;
+        const char *name = last_component(path);
         char temporary[NAME_MAX + 1];
-        const char *name;
         int r;
 
-        r = open_parent(dir_fd, path, &parent_fd, &name);
-        if (r < 0)
-                return r;
         if (*name == '\0')
                 return -EISDIR;
+        r = open_parent(dir_fd, path, &parent_fd);
+        if (r < 0)
+                return r;
         r = open_temporary(parent_fd, name, temporary, &fd);
         if (r < 0)
                 return r;

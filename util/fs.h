@@ -16,6 +16,9 @@ enum {
         FS_E_UNREADABLE,  /* it is there, but opening or reading fails (EACCES, ELOOP, EIO, ...) */
 };
 
+/* A short phrase for a positive outcome, for sentences: "not there". */
+const char *fs_strerror(int outcome);
+
 /*
  * Reads the regular file @path below @dir_fd (AT_FDCWD: an ordinary path) into @buffer, at most @size - 1
  * bytes, and ends it with NUL. Bytes may hold NUL themselves; *ret_n says how many there are. sysfs files

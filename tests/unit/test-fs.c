@@ -1,71 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <dirent.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#include "util/cleanup.h"
+#include "tests/unit/tree.h"
 #include "util/error.h"
 #include "util/fs.h"
 
-typedef struct Scratch {
-        char path[32];
-        int fd;
-} Scratch;
-
-static int setup(void **state) {
-        static Scratch scratch;
-
-        strcpy(scratch.path, "/tmp/test-fs-XXXXXX");
-        if (!mkdtemp(scratch.path))
-                return -1;
-        scratch.fd = open(scratch.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        *state = &scratch;
-        return scratch.fd < 0 ? -1 : 0;
-}
-
-static int remove_one(const char *path, _unused_ const struct stat *st, _unused_ int type,
-                      _unused_ struct FTW *ftw) {
-        return remove(path);
-}
-
-static int teardown(void **state) {
-        Scratch *scratch = *state;
-
-        close(scratch->fd);
-        return nftw(scratch->path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static void put(int dir_fd, const char *path, const void *data, size_t n) {
-        _cleanup_(closep) int fd = openat(dir_fd, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-        assert_true(fd >= 0);
-        assert_int_equal(write(fd, data, n), n);
-}
-
 static void test_read(void **state) {
-        Scratch *scratch = *state;
+        Tree *tree = *state;
         char buffer[8];
         size_t n = 0;
 
-        put(scratch->fd, "seven",
-            "1234\0"
-            "67",
-            7);
-        assert_int_equal(fs_read(scratch->fd, "seven", buffer, sizeof(buffer), &n), 0);
+        tree_put_n(tree, "seven",
+                   "1234\0"
+                   "67",
+                   7);
+        assert_int_equal(fs_read(tree->fd, "seven", buffer, sizeof(buffer), &n), 0);
         assert_int_equal(n, 7);
         assert_memory_equal(buffer,
                             "1234\0"
@@ -74,40 +26,40 @@ static void test_read(void **state) {
 
         /* The bound is exact: one byte more does not fit. */
         n = 99;
-        put(scratch->fd, "eight", "12345678", 8);
-        assert_int_equal(fs_read(scratch->fd, "eight", buffer, sizeof(buffer), &n), FS_E_TOO_LARGE);
+        tree_put_n(tree, "eight", "12345678", 8);
+        assert_int_equal(fs_read(tree->fd, "eight", buffer, sizeof(buffer), &n), FS_E_TOO_LARGE);
         assert_int_equal(n, 99);
 
-        put(scratch->fd, "empty", "", 0);
-        assert_int_equal(fs_read(scratch->fd, "empty", buffer, sizeof(buffer), &n), 0);
+        tree_put_n(tree, "empty", "", 0);
+        assert_int_equal(fs_read(tree->fd, "empty", buffer, sizeof(buffer), &n), 0);
         assert_int_equal(n, 0);
         assert_string_equal(buffer, "");
-        assert_int_equal(fs_read(scratch->fd, "empty", buffer, 0, &n), -EINVAL);
+        assert_int_equal(fs_read(tree->fd, "empty", buffer, 0, &n), -EINVAL);
 
         /* A good link is followed. */
-        assert_int_equal(symlinkat("seven", scratch->fd, "link"), 0);
-        assert_int_equal(fs_read(scratch->fd, "link", buffer, sizeof(buffer), &n), 0);
+        assert_int_equal(symlinkat("seven", tree->fd, "link"), 0);
+        assert_int_equal(fs_read(tree->fd, "link", buffer, sizeof(buffer), &n), 0);
         assert_int_equal(n, 7);
 }
 
 static void test_read_line(void **state) {
-        Scratch *scratch = *state;
+        Tree *tree = *state;
         char buffer[16];
         size_t n = 0;
 
-        put(scratch->fd, "line", "8\n", 2);
-        assert_int_equal(fs_read_line(scratch->fd, "line", buffer, sizeof(buffer), &n), 0);
+        tree_put_n(tree, "line", "8\n", 2);
+        assert_int_equal(fs_read_line(tree->fd, "line", buffer, sizeof(buffer), &n), 0);
         assert_int_equal(n, 1);
         assert_string_equal(buffer, "8");
 
-        put(scratch->fd, "line", "8\n\n", 3);
-        assert_int_equal(fs_read_line(scratch->fd, "line", buffer, sizeof(buffer), &n), 0);
+        tree_put_n(tree, "line", "8\n\n", 3);
+        assert_int_equal(fs_read_line(tree->fd, "line", buffer, sizeof(buffer), &n), 0);
         assert_string_equal(buffer, "8\n");
 
-        put(scratch->fd, "line", "8\0\n", 3);
-        assert_int_equal(fs_read_line(scratch->fd, "line", buffer, sizeof(buffer), &n), FS_E_UNREADABLE);
-        put(scratch->fd, "line", "\n", 1);
-        assert_int_equal(fs_read_line(scratch->fd, "line", buffer, sizeof(buffer), &n), 0);
+        tree_put_n(tree, "line", "8\0\n", 3);
+        assert_int_equal(fs_read_line(tree->fd, "line", buffer, sizeof(buffer), &n), FS_E_UNREADABLE);
+        tree_put_n(tree, "line", "\n", 1);
+        assert_int_equal(fs_read_line(tree->fd, "line", buffer, sizeof(buffer), &n), 0);
         assert_int_equal(n, 0);
 }
 
@@ -124,28 +76,28 @@ static void test_not_a_file(void **state) {
                 {"loop", FS_E_UNREADABLE},       {"device", FS_E_NOT_REGULAR},
         };
         struct sockaddr_un address = {.sun_family = AF_UNIX};
-        Scratch *scratch = *state;
+        Tree *tree = *state;
         _cleanup_(closep) int socket_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-        put(scratch->fd, "file", "", 0);
-        assert_int_equal(mkdirat(scratch->fd, "directory", 0700), 0);
-        assert_int_equal(mkfifoat(scratch->fd, "fifo", 0600), 0);
-        assert_int_equal(symlinkat("nowhere", scratch->fd, "dangling"), 0);
-        assert_int_equal(symlinkat("fifo", scratch->fd, "to-fifo"), 0);
-        assert_int_equal(symlinkat("loop", scratch->fd, "loop"), 0);
-        assert_int_equal(symlinkat("/dev/zero", scratch->fd, "device"), 0);
-        (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", scratch->path);
+        tree_put_n(tree, "file", "", 0);
+        assert_int_equal(mkdirat(tree->fd, "directory", 0700), 0);
+        assert_int_equal(mkfifoat(tree->fd, "fifo", 0600), 0);
+        assert_int_equal(symlinkat("nowhere", tree->fd, "dangling"), 0);
+        assert_int_equal(symlinkat("fifo", tree->fd, "to-fifo"), 0);
+        assert_int_equal(symlinkat("loop", tree->fd, "loop"), 0);
+        assert_int_equal(symlinkat("/dev/zero", tree->fd, "device"), 0);
+        (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", tree->path);
         assert_int_equal(bind(socket_fd, (struct sockaddr *)&address, sizeof(address)), 0);
 
         for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
                 char buffer[16], *data = NULL;
                 size_t n = 99;
 
-                assert_int_equal(fs_read(scratch->fd, cases[i].path, buffer, sizeof(buffer), &n),
+                assert_int_equal(fs_read(tree->fd, cases[i].path, buffer, sizeof(buffer), &n),
                                  cases[i].outcome);
-                assert_int_equal(fs_read_line(scratch->fd, cases[i].path, buffer, sizeof(buffer), &n),
+                assert_int_equal(fs_read_line(tree->fd, cases[i].path, buffer, sizeof(buffer), &n),
                                  cases[i].outcome);
-                assert_int_equal(fs_read_all(scratch->fd, cases[i].path, 16, &data, &n), cases[i].outcome);
+                assert_int_equal(fs_read_all(tree->fd, cases[i].path, 16, &data, &n), cases[i].outcome);
                 assert_int_equal(n, 99);
                 assert_null(data);
         }
@@ -154,23 +106,23 @@ static void test_not_a_file(void **state) {
 static void test_read_all(void **state) {
         enum { SIZE = 100000 };
         _cleanup_(freep) char *data = NULL, *none = NULL, *big = malloc(SIZE);
-        Scratch *scratch = *state;
+        Tree *tree = *state;
         size_t n = 0;
 
         assert_non_null(big);
         for (size_t i = 0; i < SIZE; i++)
                 big[i] = (char)(i * 7);
-        put(scratch->fd, "big", big, SIZE);
+        tree_put_n(tree, "big", big, SIZE);
 
-        assert_int_equal(fs_read_all(scratch->fd, "big", SIZE, &data, &n), 0);
+        assert_int_equal(fs_read_all(tree->fd, "big", SIZE, &data, &n), 0);
         assert_int_equal(n, SIZE);
         assert_memory_equal(data, big, SIZE);
         assert_int_equal(data[SIZE], 0);
-        assert_int_equal(fs_read_all(scratch->fd, "big", SIZE - 1, &none, &n), FS_E_TOO_LARGE);
+        assert_int_equal(fs_read_all(tree->fd, "big", SIZE - 1, &none, &n), FS_E_TOO_LARGE);
         assert_null(none);
 
-        put(scratch->fd, "big", "", 0);
-        assert_int_equal(fs_read_all(scratch->fd, "big", 0, &none, &n), 0);
+        tree_put_n(tree, "big", "", 0);
+        assert_int_equal(fs_read_all(tree->fd, "big", 0, &none, &n), 0);
         assert_int_equal(n, 0);
         assert_string_equal(none, "");
 }
@@ -187,77 +139,77 @@ static unsigned count_entries(const char *path) {
 }
 
 static void test_write_atomic(void **state) {
-        Scratch *scratch = *state;
+        Tree *tree = *state;
         char buffer[16];
         struct stat st;
         mode_t mask;
         size_t n;
 
         mask = umask(0077);
-        assert_int_equal(fs_write_atomic(scratch->fd, "state", "one", 3, 0644), 0);
+        assert_int_equal(fs_write_atomic(tree->fd, "state", "one", 3, 0644), 0);
         (void)umask(mask);
-        assert_int_equal(fs_read(scratch->fd, "state", buffer, sizeof(buffer), &n), 0);
+        assert_int_equal(fs_read(tree->fd, "state", buffer, sizeof(buffer), &n), 0);
         assert_string_equal(buffer, "one");
-        assert_int_equal(fstatat(scratch->fd, "state", &st, 0), 0);
+        assert_int_equal(fstatat(tree->fd, "state", &st, 0), 0);
         assert_int_equal(st.st_mode & 07777, 0644);
 
-        assert_int_equal(fs_write_atomic(scratch->fd, "state", "", 0, 0600), 0);
-        assert_int_equal(fs_read(scratch->fd, "state", buffer, sizeof(buffer), &n), 0);
+        assert_int_equal(fs_write_atomic(tree->fd, "state", "", 0, 0600), 0);
+        assert_int_equal(fs_read(tree->fd, "state", buffer, sizeof(buffer), &n), 0);
         assert_int_equal(n, 0);
-        assert_int_equal(count_entries(scratch->path), 1);
+        assert_int_equal(count_entries(tree->path), 1);
 
         /* Below a subdirectory; one that is absent is not made. */
-        assert_int_equal(mkdirat(scratch->fd, "sub", 0700), 0);
-        assert_int_equal(fs_write_atomic(scratch->fd, "sub/state", "two", 3, 0600), 0);
-        assert_int_equal(fs_read(scratch->fd, "sub/state", buffer, sizeof(buffer), &n), 0);
+        assert_int_equal(mkdirat(tree->fd, "sub", 0700), 0);
+        assert_int_equal(fs_write_atomic(tree->fd, "sub/state", "two", 3, 0600), 0);
+        assert_int_equal(fs_read(tree->fd, "sub/state", buffer, sizeof(buffer), &n), 0);
         assert_string_equal(buffer, "two");
-        assert_int_equal(fs_write_atomic(scratch->fd, "absent/state", "x", 1, 0600), -ENOENT);
-        assert_int_equal(fs_write_atomic(scratch->fd, "sub/", "x", 1, 0600), -EISDIR);
+        assert_int_equal(fs_write_atomic(tree->fd, "absent/state", "x", 1, 0600), -ENOENT);
+        assert_int_equal(fs_write_atomic(tree->fd, "sub/", "x", 1, 0600), -EISDIR);
 
         /* What cannot be replaced stays, and the temporary file does not. */
-        assert_int_equal(mkdirat(scratch->fd, "sub/directory", 0700), 0);
-        assert_int_equal(fs_write_atomic(scratch->fd, "sub/directory", "x", 1, 0600), -EISDIR);
-        assert_int_equal(fstatat(scratch->fd, "sub/directory", &st, 0), 0);
+        assert_int_equal(mkdirat(tree->fd, "sub/directory", 0700), 0);
+        assert_int_equal(fs_write_atomic(tree->fd, "sub/directory", "x", 1, 0600), -EISDIR);
+        assert_int_equal(fstatat(tree->fd, "sub/directory", &st, 0), 0);
         assert_true(S_ISDIR(st.st_mode));
-        assert_int_equal(fchdir(scratch->fd), 0);
+        assert_int_equal(fchdir(tree->fd), 0);
         assert_int_equal(count_entries("sub"), 2);
         assert_int_equal(chdir("/"), 0);
 
         /* A link is replaced, not written through. */
-        assert_int_equal(symlinkat("state", scratch->fd, "link"), 0);
-        assert_int_equal(fs_write_atomic(scratch->fd, "link", "three", 5, 0600), 0);
-        assert_int_equal(fs_read(scratch->fd, "state", buffer, sizeof(buffer), &n), 0);
+        assert_int_equal(symlinkat("state", tree->fd, "link"), 0);
+        assert_int_equal(fs_write_atomic(tree->fd, "link", "three", 5, 0600), 0);
+        assert_int_equal(fs_read(tree->fd, "state", buffer, sizeof(buffer), &n), 0);
         assert_int_equal(n, 0);
 }
 
 static void test_mkdir_all(void **state) {
         char path[PATH_MAX + 2];
-        Scratch *scratch = *state;
+        Tree *tree = *state;
         struct stat st;
 
-        assert_int_equal(fs_mkdir_all(scratch->fd, "a/b/c", 0700), 0);
-        assert_int_equal(fstatat(scratch->fd, "a/b/c", &st, 0), 0);
+        assert_int_equal(fs_mkdir_all(tree->fd, "a/b/c", 0700), 0);
+        assert_int_equal(fstatat(tree->fd, "a/b/c", &st, 0), 0);
         assert_true(S_ISDIR(st.st_mode));
-        assert_int_equal(fs_mkdir_all(scratch->fd, "a/b/c", 0700), 0);
-        assert_int_equal(fs_mkdir_all(scratch->fd, "a/b//d/", 0700), 0);
-        assert_int_equal(fstatat(scratch->fd, "a/b/d", &st, 0), 0);
+        assert_int_equal(fs_mkdir_all(tree->fd, "a/b/c", 0700), 0);
+        assert_int_equal(fs_mkdir_all(tree->fd, "a/b//d/", 0700), 0);
+        assert_int_equal(fstatat(tree->fd, "a/b/d", &st, 0), 0);
 
-        put(scratch->fd, "a/file", "", 0);
-        assert_int_equal(fs_mkdir_all(scratch->fd, "a/file", 0700), -ENOTDIR);
-        assert_int_equal(fs_mkdir_all(scratch->fd, "a/file/b", 0700), -ENOTDIR);
+        tree_put_n(tree, "a/file", "", 0);
+        assert_int_equal(fs_mkdir_all(tree->fd, "a/file", 0700), -ENOTDIR);
+        assert_int_equal(fs_mkdir_all(tree->fd, "a/file/b", 0700), -ENOTDIR);
         memset(path, 'x', sizeof(path) - 1);
         path[sizeof(path) - 1] = '\0';
-        assert_int_equal(fs_mkdir_all(scratch->fd, path, 0700), -ENAMETOOLONG);
+        assert_int_equal(fs_mkdir_all(tree->fd, path, 0700), -ENAMETOOLONG);
 }
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test_setup_teardown(test_read, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_read_line, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_not_a_file, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_read_all, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_write_atomic, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_mkdir_all, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_read, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_read_line, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_not_a_file, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_read_all, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_write_atomic, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_mkdir_all, tree_setup, tree_teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
