@@ -10,6 +10,10 @@
  * members of an object, integers outside int64, numbers that overflow a double, nesting beyond
  * JSON_DEPTH_MAX, anything but white space after the value. A number without fraction and exponent becomes an
  * int, any other a double.
+ *
+ * An empty object is two bytes of text and hundreds of memory. So that memory stays in proportion, a text may
+ * hold JSON_CONTAINERS_FREE objects and arrays, and one more for each JSON_CONTAINER_BYTES of its length:
+ * several times what real messages need.
  */
 
 #include <json-c/json.h>
@@ -17,7 +21,9 @@
 
 #include "util/cleanup.h"
 
-#define JSON_DEPTH_MAX 64U
+#define JSON_DEPTH_MAX       64U
+#define JSON_CONTAINERS_FREE 1024U
+#define JSON_CONTAINER_BYTES 16U
 
 enum {
         _JSON_READ_E_SUCCESS,
@@ -26,6 +32,7 @@ enum {
         JSON_READ_E_DUPLICATE, /* a member stands twice in one object */
         JSON_READ_E_RANGE,     /* an integer outside int64, or a double out of range */
         JSON_READ_E_DEPTH,     /* nested too deeply */
+        JSON_READ_E_SIZE,      /* more objects and arrays than a text of this length may hold */
 };
 
 /*

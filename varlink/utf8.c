@@ -47,3 +47,33 @@ size_t utf8_sequence(const char *bytes, size_t n) {
                 return 0;
         return 4;
 }
+
+static char tail(uint32_t bits) {
+        return (char)(0x80 | (bits & 0x3f));
+}
+
+size_t utf8_encode(uint32_t value, char buffer[static UTF8_MAX]) {
+        if (value < 0x80) {
+                buffer[0] = (char)value;
+                return 1;
+        }
+
+        if (value < 0x800) {
+                buffer[0] = (char)(0xc0 | value >> 6);
+                buffer[1] = tail(value);
+                return 2;
+        }
+
+        if (value < 0x10000) {
+                buffer[0] = (char)(0xe0 | value >> 12);
+                buffer[1] = tail(value >> 6);
+                buffer[2] = tail(value);
+                return 3;
+        }
+
+        buffer[0] = (char)(0xf0 | value >> 18);
+        buffer[1] = tail(value >> 12);
+        buffer[2] = tail(value >> 6);
+        buffer[3] = tail(value);
+        return 4;
+}
