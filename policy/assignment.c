@@ -12,20 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static Assignment *assignment_free(Assignment *assignment) {
-        if (!assignment)
-                return NULL;
-
+static void assignment_free(Assignment *assignment) {
         free(assignment->vm);
         free(assignment);
-        return NULL;
 }
-
-DEFINE_CLEANUP(Assignment *, assignment_free)
 
 static int assignment_new(const CpuSet *cpus, AssignmentOwner owner, const char *vm, AssignmentOrigin origin,
                           uint64_t until_usec, Assignment **ret_assignment) {
-        _cleanup_(assignment_freep) Assignment *assignment = NULL;
+        Assignment *assignment;
 
         assignment = calloc(1, sizeof(*assignment));
         if (!assignment)
@@ -33,8 +27,10 @@ static int assignment_new(const CpuSet *cpus, AssignmentOwner owner, const char 
 
         if (vm) {
                 assignment->vm = strdup(vm);
-                if (!assignment->vm)
+                if (!assignment->vm) {
+                        free(assignment);
                         return -ENOMEM;
+                }
         }
 
         assignment->cpus = *cpus;
@@ -42,7 +38,7 @@ static int assignment_new(const CpuSet *cpus, AssignmentOwner owner, const char 
         assignment->origin = origin;
         assignment->until_usec = until_usec;
 
-        *ret_assignment = steal_ptr(assignment);
+        *ret_assignment = assignment;
         return 0;
 }
 
@@ -82,7 +78,7 @@ static void table_tidy(AssignmentTable *table) {
 
         table->n = n;
         if (n > 0)
-                qsort(table->entries, n, sizeof(*table->entries), compare_entries);
+                qsort(table->entries, n, sizeof(Assignment *), compare_entries);
 }
 
 static void table_carve(AssignmentTable *table, const CpuSet *cpus, AssignmentOrigin origin) {
@@ -106,26 +102,26 @@ static Assignment *table_find_equal(const AssignmentTable *table, const Assignme
 
 int assignment_table_set(AssignmentTable *table, const CpuSet *cpus, AssignmentOwner owner, const char *vm,
                          AssignmentOrigin origin, uint64_t until_usec) {
-        _cleanup_(assignment_freep) Assignment *assignment = NULL;
-        Assignment **entries, *equal;
+        Assignment **entries, *assignment, *equal;
         int r;
 
         /* All that can fail comes first. */
-        r = assignment_new(cpus, owner, vm, origin, until_usec, &assignment);
-        if (r)
-                return r;
-
-        entries = reallocarray(table->entries, table->n + 1, sizeof(*entries));
+        entries = reallocarray(table->entries, table->n + 1, sizeof(Assignment *));
         if (!entries)
                 return -ENOMEM;
         table->entries = entries;
 
+        r = assignment_new(cpus, owner, vm, origin, until_usec, &assignment);
+        if (r)
+                return r;
+
         table_carve(table, cpus, origin);
         equal = table_find_equal(table, assignment);
-        if (equal)
+        if (equal) {
                 cpuset_or(&equal->cpus, cpus);
-        else
-                entries[table->n++] = steal_ptr(assignment);
+                assignment_free(assignment);
+        } else
+                entries[table->n++] = assignment;
 
         table_tidy(table);
         return 0;
@@ -228,12 +224,18 @@ static Criterion criterion_of_vm(const char *vm, VmOrigin vm_origin) {
         return (Criterion){.vm = vm_origin == VM_ORIGIN_CALLER ? NULL : vm};
 }
 
+void assignment_table_allowed_cpus(const AssignmentTable *table, const char *vm, VmOrigin vm_origin,
+                                   CpuSet *ret_cpus) {
+        Criterion criterion = criterion_of_vm(vm, vm_origin);
+
+        select_cpus(table, may_lease, &criterion, ret_cpus);
+}
+
 void assignment_table_restrict(const AssignmentTable *table, const char *vm, VmOrigin vm_origin,
                                CpuSet *cpus) {
-        Criterion criterion = criterion_of_vm(vm, vm_origin);
         CpuSet allowed;
 
-        select_cpus(table, may_lease, &criterion, &allowed);
+        assignment_table_allowed_cpus(table, vm, vm_origin, &allowed);
         cpuset_and(cpus, &allowed);
 }
 

@@ -12,7 +12,6 @@
 #include <stdint.h>
 
 #include "policy/words.h"
-#include "util/cleanup.h"
 #include "util/cpuset.h"
 
 typedef struct Assignment {
@@ -55,6 +54,9 @@ const Assignment *assignment_table_lookup(const AssignmentTable *table, unsigned
  */
 void assignment_table_restrict(const AssignmentTable *table, const char *vm, VmOrigin vm_origin,
                                CpuSet *cpus);
+/* All CPUs, of whatever instance, that assignment_table_restrict() would leave. */
+void assignment_table_allowed_cpus(const AssignmentTable *table, const char *vm, VmOrigin vm_origin,
+                                   CpuSet *ret_cpus);
 /* The CPUs assigned to exactly this VM (none for VM_ORIGIN_CALLER). */
 void assignment_table_own_cpus(const AssignmentTable *table, const char *vm, VmOrigin vm_origin,
                                CpuSet *ret_cpus);

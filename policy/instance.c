@@ -13,16 +13,17 @@
 #include <string.h>
 
 int instance_new(const char *name, unsigned index, Instance **ret_instance) {
+        size_t length = strlen(name);
         Instance *instance;
 
-        if (strlen(name) > INSTANCE_NAME_MAX)
+        if (length > INSTANCE_NAME_MAX)
                 return -ENAMETOOLONG;
 
         instance = calloc(1, sizeof(*instance));
         if (!instance)
                 return -ENOMEM;
 
-        strcpy(instance->name, name);
+        memcpy(instance->name, name, length + 1);
         instance->index = index;
         instance->state = INSTANCE_STATE_PARTIAL; /* until it is known to be more */
         instance->guest = GUEST_SUPPORT_UNKNOWN;
@@ -66,7 +67,7 @@ int instance_table_add(InstanceTable *table, Instance *instance) {
         if (instance_table_find(table, instance->name))
                 return -EEXIST;
 
-        entries = reallocarray(table->entries, table->n + 1, sizeof(*entries));
+        entries = reallocarray(table->entries, table->n + 1, sizeof(Instance *));
         if (!entries)
                 return -ENOMEM;
         table->entries = entries;
@@ -84,7 +85,7 @@ void instance_table_remove(InstanceTable *table, Instance *instance) {
                         continue;
 
                 table->n--;
-                memmove(table->entries + i, table->entries + i + 1, (table->n - i) * sizeof(*table->entries));
+                memmove(table->entries + i, table->entries + i + 1, (table->n - i) * sizeof(Instance *));
                 instance_free(instance);
                 return;
         }
