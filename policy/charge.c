@@ -64,13 +64,13 @@ uint64_t charge_lease(unsigned vcpus, uint64_t buffer_size, uint64_t host_page_s
         pages = divide_up(buffer_size, host_page_size);
         if (__builtin_add_overflow(pages, CHARGE_HOST_PAGES, &pages) ||
             __builtin_mul_overflow(pages, host_page_size, &bytes))
-                return INT64_MAX;
+                return CHARGE_SATURATED;
 
         extra = charge_tables(buffer_size, host_page_size);
         if (__builtin_add_overflow(bytes, extra, &bytes) || __builtin_mul_overflow(bytes, vcpus, &bytes))
-                return INT64_MAX;
+                return CHARGE_SATURATED;
 
-        return bytes > INT64_MAX ? INT64_MAX : bytes;
+        return bytes > CHARGE_SATURATED ? CHARGE_SATURATED : bytes;
 }
 
 uint64_t charge_fit(unsigned vcpus, uint64_t available, uint64_t host_page_size) {
@@ -79,9 +79,12 @@ uint64_t charge_fit(unsigned vcpus, uint64_t available, uint64_t host_page_size)
         assert(vcpus > 0);
 
         /* The buffers alone cannot be larger than this, so few sizes are left to try. */
-        for (size = buffer_size_floor_power_of_two(available / vcpus); size >= BUFFER_SIZE_MIN; size /= 2)
-                if (charge_lease(vcpus, size, host_page_size) <= available)
+        for (size = buffer_size_floor_power_of_two(available / vcpus); size >= BUFFER_SIZE_MIN; size /= 2) {
+                uint64_t charge = charge_lease(vcpus, size, host_page_size);
+
+                if (charge <= available && charge < CHARGE_SATURATED)
                         return size;
+        }
 
         return 0;
 }

@@ -10,6 +10,9 @@
 
 #include <stdint.h>
 
+/* What a charge saturates at; no sum of charges may reach it. */
+#define CHARGE_SATURATED INT64_MAX
+
 /* The guest granules, as rows of charge_table_count(). */
 typedef enum GuestGranule {
         GUEST_GRANULE_4K,
@@ -25,7 +28,7 @@ uint64_t charge_table_count(GuestGranule granule, uint64_t size);
  * and 64 KiB granules, where each table pins whole host pages of @host_page_size.
  */
 uint64_t charge_tables(uint64_t size, uint64_t host_page_size);
-/* The whole charge, the buffer rounded up to host pages; saturates at INT64_MAX, which no limit allows. */
+/* The whole charge, the buffer rounded up to host pages; saturates at CHARGE_SATURATED. */
 uint64_t charge_lease(unsigned vcpus, uint64_t buffer_size, uint64_t host_page_size);
 /*
  * The largest power of two for which @vcpus are charged at most @available, or 0 where not even
