@@ -78,12 +78,14 @@ const char *refusal_kind_to_string(RefusalKind kind);
 #define LIMIT_MAX_LEASES               "MaxLeases"
 #define LIMIT_MAX_LEASES_PER_USER      "MaxLeasesPerUser"
 
-/* One reason against a request, with the facts of its error. */
+/* One reason against a request, with the facts of its error. Those of other kinds: 0 or NULL; cpus:
+ * undefined. */
 typedef struct RefusalFacts {
         RefusalKind kind;
         const Instance *instance; /* INSTANCE_NOT_READY, GUEST_UNSUPPORTED */
-        CpuSet cpus; /* NO_INSTANCE_FOR_CPUS: those asked for; NOT_ASSIGNED: those not leased to this
-                        VM that share the first one's owner and VM; BUSY: those in conflict */
+        CpuSet cpus; /* NO_INSTANCE_FOR_CPUS: those asked for (else the affinity, else the instance's);
+                        NOT_ASSIGNED: those not leased to this VM that share the first one's owner and
+                        VM; BUSY: those in conflict */
         AssignmentOwner owner; /* NOT_ASSIGNED */
         const char *vm;        /* NOT_ASSIGNED; may be NULL */
         bool needs_own_cpus;   /* NOT_ASSIGNED: exclusive, without being an administrator */
@@ -118,7 +120,8 @@ typedef struct Decision {
 } Decision;
 
 /*
- * Decides on @request after the waiters whose claims are @ahead. *@ret_decision is always written.
+ * Decides on @request after the waiters whose claims are @ahead (NULL: none). *@ret_decision is always
+ * written, but of its CPU sets only those that it says it has.
  * @with_counter_offer: also look for the nearest request that would be granted now.
  */
 void decide(const Model *model, const PolicyRequest *request, const Claims *ahead, bool with_counter_offer,
@@ -127,12 +130,14 @@ void decide(const Model *model, const PolicyRequest *request, const Claims *ahea
 /*
  * Decides whether a lease of @request's VM and mode that holds @held on @instance may move to request->cpus
  * there. Its size is fixed, so only NO_INSTANCE_FOR_CPUS, NOT_ASSIGNED and BUSY (and the instance's state)
- * can be in the way. It is not in its own way.
+ * can be in the way. It is not in its own way. The offer's size is the request's, its charge 0: nothing is
+ * charged anew.
  */
 void decide_move(const Model *model, const PolicyRequest *request, Instance *instance, const CpuSet *held,
                  const Claims *ahead, Decision *ret_decision);
 
 /*
  * Of the CPUs @held of a granted lease, those that assignments still leave to it. Empty: it must be revoked.
+ * (The right to be exclusive is asked for once, at the grant.)
  */
 void decide_keep(const Model *model, const PolicyRequest *request, const CpuSet *held, CpuSet *ret_cpus);
