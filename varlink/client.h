@@ -41,9 +41,15 @@ enum {
         VARLINK_CALL_ONEWAY = 1 << 1,
 };
 
-/* Takes no default path: the caller knows. VARLINK_CLIENT_E_NO_SERVICE, or -errno. */
+/* How long a connect waits for a service that is there but whose backlog is full. */
+#define VARLINK_CLIENT_CONNECT_TIMEOUT_SEC 5
+
+/*
+ * Takes no default path: the caller knows. VARLINK_CLIENT_E_NO_SERVICE; VARLINK_CLIENT_E_TIMEOUT if the
+ * service takes no connection within VARLINK_CLIENT_CONNECT_TIMEOUT_SEC.
+ */
 int varlink_client_new_path(const char *path, VarlinkClient **ret_client);
-/* Takes over @fd, a connected stream socket, on success. */
+/* Takes over @fd, a connected stream socket, on success, and sets its close-on-exec flag. */
 int varlink_client_new_fd(int fd, VarlinkClient **ret_client);
 VarlinkClient *varlink_client_free(VarlinkClient *client);
 DEFINE_CLEANUP(VarlinkClient *, varlink_client_free)
@@ -54,12 +60,16 @@ short varlink_client_get_events(const VarlinkClient *client);
 
 /*
  * Begins a call: write the parameters' members to *@ret_writer, then varlink_client_end(). Nothing is sent
- * before end.
+ * before end, which sends what the socket takes at once; if it fails, none of the call is sent.
+ * VARLINK_CLIENT_E_CLOSED if the connection is known to be dead.
  */
 int varlink_client_begin(VarlinkClient *client, const char *method, unsigned flags, JsonWriter **ret_writer);
 int varlink_client_end(VarlinkClient *client);
 
 /* Sends and receives what it can without blocking; VARLINK_CLIENT_E_AGAIN if no reply is complete. */
 int varlink_client_process(VarlinkClient *client, VarlinkReply *ret_reply);
-/* The next reply, waiting at most @timeout_usec (UINT64_MAX: for ever). */
+/*
+ * The next reply, waiting at most @timeout_usec (UINT64_MAX: for ever). With no reply due (oneway calls) it
+ * waits until all is sent, and then says VARLINK_CLIENT_E_AGAIN.
+ */
 int varlink_client_wait(VarlinkClient *client, uint64_t timeout_usec, VarlinkReply *ret_reply);

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * Deadlines: points in time of CLOCK_MONOTONIC in microseconds, where UINT64_MAX is never. For those who have
+ * no event loop that knows the time.
+ */
+
+#include <stdint.h>
+#include <time.h>
+
+#define USEC_PER_SEC  UINT64_C(1000000)
+#define NSEC_PER_USEC UINT64_C(1000)
+
+static inline uint64_t clock_now_usec(void) {
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / NSEC_PER_USEC;
+}
+
+/* The deadline @usec from now; never, where that is beyond all time. */
+static inline uint64_t clock_deadline(uint64_t usec) {
+        uint64_t deadline;
+
+        return __builtin_add_overflow(clock_now_usec(), usec, &deadline) ? UINT64_MAX : deadline;
+}
+
+/* Microseconds until @deadline; 0 once it is over, UINT64_MAX for never. */
+static inline uint64_t clock_left(uint64_t deadline) {
+        uint64_t now;
+
+        if (deadline == UINT64_MAX)
+                return UINT64_MAX;
+
+        now = clock_now_usec();
+        return deadline > now ? deadline - now : 0;
+}
+
+static inline struct timespec clock_timespec(uint64_t usec) {
+        return (struct timespec){
+                .tv_sec = (time_t)(usec / USEC_PER_SEC),
+                .tv_nsec = (long)(usec % USEC_PER_SEC * NSEC_PER_USEC),
+        };
+}
