@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "policy/words.h"
+#include "util/cleanup.h"
+
+/* The words are the interface: written here a second time, so that none changes unnoticed. */
+
+static void test_modes(_unused_ void **state) {
+        static const char *const words[] = {"exclusive", "guest", "shared"};
+
+        assert_int_equal(ELEMENTS_OF(words), _LEASE_MODE_MAX);
+        for (LeaseMode mode = 0; mode < _LEASE_MODE_MAX; mode++) {
+                assert_string_equal(lease_mode_to_string(mode), words[mode]);
+                assert_int_equal(lease_mode_from_string(words[mode]), mode);
+        }
+
+        assert_int_equal(lease_mode_from_string("Guest"), _LEASE_MODE_INVALID);
+        assert_int_equal(lease_mode_from_string("guest "), _LEASE_MODE_INVALID);
+        assert_int_equal(lease_mode_from_string("gues"), _LEASE_MODE_INVALID);
+        assert_int_equal(lease_mode_from_string(""), _LEASE_MODE_INVALID);
+}
+
+static void test_owners(_unused_ void **state) {
+        static const char *const words[] = {"host", "guest", "any", "none"};
+
+        assert_int_equal(ELEMENTS_OF(words), _ASSIGNMENT_OWNER_MAX);
+        for (AssignmentOwner owner = 0; owner < _ASSIGNMENT_OWNER_MAX; owner++) {
+                assert_string_equal(assignment_owner_to_string(owner), words[owner]);
+                assert_int_equal(assignment_owner_from_string(words[owner]), owner);
+        }
+
+        assert_int_equal(assignment_owner_from_string("shared"), _ASSIGNMENT_OWNER_INVALID);
+        assert_int_equal(assignment_owner_from_string("hosts"), _ASSIGNMENT_OWNER_INVALID);
+}
+
+static void test_origins(_unused_ void **state) {
+        static const char *const words[] = {"config", "persistent", "runtime"};
+
+        assert_int_equal(ELEMENTS_OF(words), _ASSIGNMENT_ORIGIN_MAX);
+        for (AssignmentOrigin origin = 0; origin < _ASSIGNMENT_ORIGIN_MAX; origin++) {
+                assert_string_equal(assignment_origin_to_string(origin), words[origin]);
+                assert_int_equal(assignment_origin_from_string(words[origin]), origin);
+        }
+
+        assert_int_equal(assignment_origin_from_string("caller"), _ASSIGNMENT_ORIGIN_INVALID);
+}
+
+static void test_said_only(_unused_ void **state) {
+        static const char *const lease_states[] = {"queued", "granted", "revoking", "revoked", "ended"};
+        static const char *const vm_origins[] = {"administrator", "machine", "unit", "caller"};
+        static const char *const instance_states[] = {"ready", "partial", "gone"};
+        static const char *const guest_supports[] = {"yes", "no", "unknown"};
+
+        assert_int_equal(ELEMENTS_OF(lease_states), _LEASE_STATE_MAX);
+        for (LeaseState s = 0; s < _LEASE_STATE_MAX; s++)
+                assert_string_equal(lease_state_to_string(s), lease_states[s]);
+
+        assert_int_equal(ELEMENTS_OF(vm_origins), _VM_ORIGIN_MAX);
+        for (VmOrigin o = 0; o < _VM_ORIGIN_MAX; o++)
+                assert_string_equal(vm_origin_to_string(o), vm_origins[o]);
+
+        assert_int_equal(ELEMENTS_OF(instance_states), _INSTANCE_STATE_MAX);
+        for (InstanceState s = 0; s < _INSTANCE_STATE_MAX; s++)
+                assert_string_equal(instance_state_to_string(s), instance_states[s]);
+
+        assert_int_equal(ELEMENTS_OF(guest_supports), _GUEST_SUPPORT_MAX);
+        for (GuestSupport g = 0; g < _GUEST_SUPPORT_MAX; g++)
+                assert_string_equal(guest_support_to_string(g), guest_supports[g]);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_modes),
+                cmocka_unit_test(test_owners),
+                cmocka_unit_test(test_origins),
+                cmocka_unit_test(test_said_only),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
