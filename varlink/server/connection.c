@@ -1,1 +1,391 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A peer's socket. One event of the socket is one turn: one read, the complete messages in it one after the
+ * other (bounded, so that nobody starves the others), one write of all their replies. Work that is left over
+ * gets another turn through the server's work list.
+ *
+ * Reads go to a chunk that all connections share, and are processed there; only what is left (half a message,
+ * calls behind a pending one) is copied to the connection. Storage for output is lent by the server and
+ * returned when all is sent. So an idle connection holds no buffer at all.
+ *
+ * Invariants: while a call is pending, or output is above the mark, nothing is read and nothing is processed,
+ * so the peer's own socket buffer fills and stops it. A connection whose peer half-closed answers all that
+ * was received before it is closed; a pending call goes on until the peer has closed the other half too.
+ * connection_close() frees nothing that a caller up the stack may be using.
+ */
+
+#include "varlink/server/connection.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "util/error.h"
+#include "varlink/server/server-private.h"
+
+/* Pending output above which a connection is not served: it reads too slowly. */
+#define OUTPUT_MARK (256U * 1024U)
+
+/* Calls answered in one turn; the others wait for the next. */
+#define TURN_CALLS_MAX 64U
+
+/* Linux 6.5; the C library of an older distribution does not name it. */
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
+static bool connection_may_process(const Connection *connection) {
+        return !connection->closed && !connection->call.active &&
+               buffer_pending(&connection->out) <= OUTPUT_MARK;
+}
+
+/* Bytes are there that may complete a message. */
+static bool connection_has_input(const Connection *connection) {
+        return connection->scanned < buffer_pending(&connection->in);
+}
+
+static void connection_malformed(Connection *connection) {
+        connection->server->counters.malformed++;
+        /* What was right gets its answer: one attempt, nobody waits for it. */
+        if (buffer_pending(&connection->out) > 0)
+                (void)send(connection->fd, connection->out.data + connection->out.start,
+                           buffer_pending(&connection->out), MSG_DONTWAIT | MSG_NOSIGNAL);
+        connection_close(connection);
+}
+
+/*
+ * Runs the calls in @bytes, of which the first @scanned hold no NUL, while the connection may process.
+ * Returns how many bytes are done with, and in *@ret_scanned how many of the others hold no NUL.
+ */
+static size_t connection_process(Connection *connection, const char *bytes, size_t n, size_t scanned,
+                                 size_t *ret_scanned) {
+        size_t message_max = connection->server->limits.message_max, done = 0;
+
+        for (unsigned i = 0; i < TURN_CALLS_MAX && connection_may_process(connection); i++) {
+                const char *end = memchr(bytes + scanned, '\0', n - scanned);
+                size_t length = end ? (size_t)(end - bytes) - done : n - done;
+
+                if (length > message_max ||
+                    (end && call_dispatch(&connection->call, bytes + done, length) != 0)) {
+                        connection_malformed(connection);
+                        break;
+                }
+                if (!end) {
+                        *ret_scanned = length;
+                        return done;
+                }
+                done = scanned = (size_t)(end - bytes) + 1;
+        }
+
+        *ret_scanned = 0;
+        return done;
+}
+
+static void connection_process_buffered(Connection *connection) {
+        Buffer *in = &connection->in;
+        size_t done;
+
+        done = connection_process(connection, in->data + in->start, buffer_pending(in), connection->scanned,
+                                  &connection->scanned);
+        buffer_consume(in, done);
+        if (buffer_pending(in) == 0)
+                buffer_deinit(in);
+}
+
+/* What was read goes behind what is buffered; without anything buffered it is processed where it is. */
+static int connection_received(Connection *connection, const char *chunk, size_t n) {
+        size_t done;
+        int r;
+
+        if (buffer_pending(&connection->in) > 0) {
+                r = buffer_append(&connection->in, chunk, n);
+                if (r == 0)
+                        connection_process_buffered(connection);
+                return r;
+        }
+
+        done = connection_process(connection, chunk, n, 0, &connection->scanned);
+        return buffer_append(&connection->in, chunk + done, n - done);
+}
+
+static void connection_read(Connection *connection) {
+        char *chunk = connection->server->chunk;
+        ssize_t n;
+
+        /* Not recvmsg(): without room for them the kernel drops descriptors that the peer attaches. */
+        n = recv(connection->fd, chunk, SERVER_CHUNK_SIZE, MSG_DONTWAIT);
+        if (n > 0) {
+                if (connection_received(connection, chunk, (size_t)n) < 0)
+                        connection_close(connection);
+        } else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+                connection->read_closed = true;
+}
+
+static void connection_discard_output(Connection *connection) {
+        connection->write_closed = true;
+        buffer_deinit(&connection->out);
+}
+
+/* Returns the storage of an output that has been sent, to the server for whoever writes next. */
+static void connection_return_output(Connection *connection) {
+        Buffer *spare = &connection->server->spare, *out = &connection->out;
+
+        if (!spare->data && out->size <= OUTPUT_MARK) {
+                spare->data = steal_ptr(out->data);
+                spare->size = out->size;
+        }
+        buffer_deinit(out);
+}
+
+Buffer *connection_get_output(Connection *connection) {
+        Buffer *spare = &connection->server->spare, *out = &connection->out;
+        size_t limit = connection->server->limits.output_max;
+
+        if (!out->data) {
+                out->data = steal_ptr(spare->data);
+                out->size = spare->size;
+                spare->size = 0;
+        }
+        /* The limit may have been lowered since; what is pending stays. */
+        out->limit = limit > buffer_pending(out) ? limit : buffer_pending(out);
+        return out;
+}
+
+void connection_output_ready(Connection *connection, int error) {
+        if (connection->closed)
+                return;
+
+        if (error < 0) {
+                if (error == -ENOBUFS)
+                        connection->server->counters.overflows++;
+                connection_close(connection);
+        } else if (!connection->in_turn)
+                server_queue_work(connection->server, connection);
+}
+
+/* Sends what the socket takes. Returns true if that was the last of it. */
+static bool connection_flush(Connection *connection) {
+        Buffer *out = &connection->out;
+        size_t pending = buffer_pending(out);
+        ssize_t n;
+
+        if (connection->write_closed) {
+                connection_discard_output(connection);
+                return false;
+        }
+        if (pending == 0) {
+                if (out->data)
+                        connection_return_output(connection); /* a oneway call wrote and took back */
+                return false;
+        }
+
+        n = send(connection->fd, out->data + out->start, pending, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n < 0) {
+                if (errno == EPIPE || errno == ECONNRESET)
+                        connection_discard_output(connection);
+                else if (errno != EAGAIN && errno != EINTR)
+                        connection_close(connection);
+                return false;
+        }
+        if ((size_t)n < pending) {
+                buffer_consume(out, (size_t)n);
+                return false;
+        }
+
+        connection_return_output(connection);
+        return true;
+}
+
+/* Nothing will come of this connection any more. */
+static bool connection_is_over(const Connection *connection) {
+        if (connection->call.active)
+                return connection->write_closed; /* nobody waits for the answer: cancelled */
+
+        return connection->read_closed && !connection_has_input(connection) &&
+               (connection->write_closed || buffer_pending(&connection->out) == 0);
+}
+
+static int connection_update_events(Connection *connection) {
+        uint32_t events = 0;
+        int r;
+
+        if (!connection->read_closed && connection_may_process(connection))
+                events |= EPOLLIN;
+        if (buffer_pending(&connection->out) > 0)
+                events |= EPOLLOUT;
+        if (events == connection->events)
+                return 0;
+
+        r = sd_event_source_set_io_events(connection->source, events);
+        if (r < 0)
+                return r;
+        connection->events = events;
+        return 0;
+}
+
+/* The end of every turn: sends, tells, and decides what the connection waits for now. */
+static void connection_finish_turn(Connection *connection) {
+        if (connection->closed)
+                return;
+
+        if (connection_flush(connection) && connection->call.drained)
+                connection->call.drained(&connection->call, connection->call.userdata);
+        connection->in_turn = false;
+
+        if (connection->closed)
+                return;
+        if (connection_is_over(connection) || connection_update_events(connection) < 0) {
+                connection_close(connection);
+                return;
+        }
+
+        if (connection_may_process(connection) && connection_has_input(connection))
+                server_queue_work(connection->server, connection);
+}
+
+void connection_turn(Connection *connection) {
+        connection->in_turn = true;
+        if (connection_may_process(connection) && connection_has_input(connection))
+                connection_process_buffered(connection);
+        connection_finish_turn(connection);
+}
+
+static int connection_on_io(_unused_ sd_event_source *source, _unused_ int fd, uint32_t revents,
+                            void *userdata) {
+        Connection *connection = userdata;
+        VarlinkServer *server = connection->server;
+
+        server_enter(server);
+        if (revents & (EPOLLHUP | EPOLLERR))
+                connection_discard_output(connection);
+
+        connection->in_turn = true;
+        if (connection_may_process(connection)) {
+                if (connection_has_input(connection))
+                        connection_process_buffered(connection);
+                else if ((revents & EPOLLIN) && !connection->read_closed)
+                        connection_read(connection);
+        }
+        connection_finish_turn(connection);
+        server_leave(server);
+        return 0;
+}
+
+/* The peer's groups, however many; none where the kernel does not tell. */
+static void connection_read_groups(Connection *connection) {
+        socklen_t size = 32 * sizeof(gid_t);
+
+        /* The first try is a guess; if it was too small the kernel says how much it takes. */
+        for (unsigned i = 0; i < 2; i++) {
+                gid_t *groups = malloc(size);
+
+                if (!groups)
+                        return;
+                if (getsockopt(connection->fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) == 0) {
+                        connection->groups = groups;
+                        connection->peer.groups = groups;
+                        connection->peer.n_groups = size / sizeof(*groups);
+                        return;
+                }
+                free(groups);
+                if (errno != ERANGE)
+                        return;
+        }
+}
+
+/*
+ * The socket pins the process and its credentials as of connect(), so these are the same whenever they are
+ * asked for; a connection that never needs them does not hold a descriptor for them. No failure here is the
+ * connection's: no descriptors left, a process that is gone, a kernel that knows no SO_PEERPIDFD.
+ */
+const VarlinkPeer *connection_get_peer(Connection *connection) {
+        socklen_t size = sizeof(connection->peer.pidfd);
+        int pidfd;
+
+        if (connection->peer_complete || connection->closed)
+                return &connection->peer;
+
+        connection->peer_complete = true;
+        if (getsockopt(connection->fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0)
+                connection->peer.pidfd = pidfd;
+        connection_read_groups(connection);
+        return &connection->peer;
+}
+
+int peer_read(int fd, VarlinkPeer *ret_peer) {
+        struct ucred credentials;
+        socklen_t size = sizeof(credentials);
+        struct timespec now;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
+                return -errno;
+        if (clock_gettime(CLOCK_BOOTTIME, &now) < 0)
+                return -errno;
+
+        *ret_peer = (VarlinkPeer){
+                .pid = credentials.pid,
+                .uid = credentials.uid,
+                .gid = credentials.gid,
+                .pidfd = -1,
+                .accepted_boottime_usec = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000,
+        };
+        return 0;
+}
+
+int connection_new(VarlinkServer *server, int fd, const VarlinkPeer *peer, Connection **ret_connection) {
+        _cleanup_(freep) Connection *connection = calloc(1, sizeof(*connection));
+        int r;
+
+        if (!connection)
+                return -ENOMEM;
+
+        *connection = (Connection){
+                .server = server,
+                .fd = fd,
+                .events = EPOLLIN,
+                .in = BUFFER_INIT(SIZE_MAX), /* message_max bounds it */
+                .call.connection = connection,
+                .peer = *peer,
+        };
+        r = sd_event_add_io(server->event, &connection->source, fd, EPOLLIN, connection_on_io, connection);
+        if (r < 0)
+                return r;
+
+        *ret_connection = steal_ptr(connection);
+        return 0;
+}
+
+void connection_close(Connection *connection) {
+        if (connection->closed)
+                return;
+
+        connection->closed = true;
+        connection->source = sd_event_source_disable_unref(connection->source);
+        close(steal_fd(&connection->fd));
+        server_connection_closed(connection->server, connection);
+}
+
+void connection_tell_closed(Connection *connection) {
+        VarlinkCallFn closed = connection->call.closed;
+
+        connection->call.closed = NULL; /* once */
+        if (connection->call.active && closed)
+                closed(&connection->call, connection->call.userdata);
+}
+
+void connection_destroy(Connection *connection) {
+        assert(connection->closed);
+
+        connection_tell_closed(connection);
+        call_end(&connection->call);
+        closep(&connection->peer.pidfd);
+        free(connection->groups);
+        buffer_deinit(&connection->in);
+        buffer_deinit(&connection->out);
+        free(connection);
+}

@@ -34,12 +34,12 @@ enum {
 typedef struct VarlinkServer VarlinkServer;
 typedef struct VarlinkCall VarlinkCall;
 
-/* Who is at the other end, by the kernel's word, taken once when the connection was accepted. */
+/* Who is at the other end, by the kernel's word: as of connect(), whenever it is asked for. */
 typedef struct VarlinkPeer {
         pid_t pid;
         uid_t uid;
         gid_t gid;
-        int pidfd;                       /* SO_PEERPIDFD, or -1 where the kernel has none */
+        int pidfd;                       /* SO_PEERPIDFD, or -1 where the kernel gives none */
         uint64_t accepted_boottime_usec; /* a process started after this is not the peer */
         const gid_t *groups;             /* supplementary, SO_PEERGROUPS */
         size_t n_groups;
@@ -92,6 +92,7 @@ typedef struct VarlinkServerCounters {
 } VarlinkServerCounters;
 
 int varlink_server_new(sd_event *event, const VarlinkServiceInfo *info, VarlinkServer **ret_server);
+/* Every call that is still pending gets its @closed. May be called from within a handler. */
 VarlinkServer *varlink_server_free(VarlinkServer *server);
 DEFINE_CLEANUP(VarlinkServer *, varlink_server_free)
 
@@ -133,7 +134,8 @@ int varlink_call_system_error(VarlinkCall *call, int error);
 /*
  * For a call that is answered later: @closed runs when its connection goes away before a final reply (the
  * call is dead afterwards), @drained whenever its backlog has become empty. Either may be NULL. Both run from
- * the loop, never from within varlink_call_*().
+ * the loop, never from within varlink_call_*(). A peer that has only shut down its sending half still gets
+ * its replies.
  */
 typedef void (*VarlinkCallFn)(VarlinkCall *call, void *userdata);
 void varlink_call_watch(VarlinkCall *call, VarlinkCallFn closed, VarlinkCallFn drained, void *userdata);

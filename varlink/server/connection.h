@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* One peer's socket: its bytes in and out, and the call in progress. */
+
+#include <stdbool.h>
+#include <sys/queue.h>
+
+#include "varlink/buffer.h"
+#include "varlink/server/call.h"
+
+typedef struct Connection {
+        VarlinkServer *server;
+        TAILQ_ENTRY(Connection) link; /* in the server's connections; once closed, in its doomed ones */
+        TAILQ_ENTRY(Connection) work_link;
+        sd_event_source *source;
+        int fd;
+        uint32_t events;
+
+        Buffer in;      /* received, not processed; no storage while empty */
+        size_t scanned; /* leading bytes of it that hold no NUL */
+        Buffer out;     /* written, not sent; no storage while empty */
+
+        VarlinkCall call;
+        VarlinkPeer peer;
+        gid_t *groups;
+
+        bool peer_complete : 1; /* the peer's pidfd and groups have been asked for */
+        bool queued : 1;        /* in the server's work list */
+        bool in_turn : 1;       /* its turn is running: it will flush by itself */
+        bool read_closed : 1;   /* end of file, all that will ever come is in @in */
+        bool write_closed : 1;  /* the peer is gone or reads no more: output goes nowhere */
+        bool closed : 1;
+} Connection;
+
+/* Who has connected @fd; pidfd and groups are left for connection_get_peer(). */
+int peer_read(int fd, VarlinkPeer *ret_peer);
+
+/* Takes over @fd on success. */
+int connection_new(VarlinkServer *server, int fd, const VarlinkPeer *peer, Connection **ret_connection);
+/* No more I/O from now on; what is left is freed when nothing can be using it. Idempotent. */
+void connection_close(Connection *connection);
+/* A call still pending learns that its connection is gone. */
+void connection_tell_closed(Connection *connection);
+/* The last of it. */
+void connection_destroy(Connection *connection);
+
+/* One round of work without waiting for the socket: buffered calls, output, what follows from them. */
+void connection_turn(Connection *connection);
+
+/* Where a reply is to be written. */
+Buffer *connection_get_output(Connection *connection);
+/* A reply is complete in the output, or could not be built (@error is -errno). */
+void connection_output_ready(Connection *connection, int error);
+
+const VarlinkPeer *connection_get_peer(Connection *connection);

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What server.c, connection.c and call.c share. */
+
+#include "varlink/server/connection.h"
+#include "varlink/server/registry.h"
+#include "varlink/server/server.h"
+#include "varlink/server/users.h"
+
+#define SERVER_CHUNK_SIZE (64U * 1024U) /* one read */
+
+typedef struct Listener {
+        VarlinkServer *server;
+        SLIST_ENTRY(Listener) link;
+        sd_event_source *source;
+        int fd;
+} Listener;
+
+typedef TAILQ_HEAD(ConnectionList, Connection) ConnectionList;
+
+struct VarlinkServer {
+        sd_event *event;
+        VarlinkServiceInfo info;
+        Registry registry;
+        VarlinkServerLimits limits;
+        VarlinkServerCounters counters;
+        UserCounts users;
+
+        SLIST_HEAD(ListenerList, Listener) listeners;
+        sd_event_source *resume; /* looks again at listeners that ran out of descriptors */
+        int reserve_fd;          /* given up to accept, and so to refuse, one connection more */
+
+        ConnectionList connections;
+        ConnectionList work;   /* have something to do that no event of their socket tells */
+        ConnectionList doomed; /* closed, to be freed when no callback is running */
+        size_t n_work;
+        sd_event_source *work_source;
+
+        struct json_object *no_parameters; /* {} for calls without any */
+        char *chunk;                       /* what all connections read into */
+        Buffer spare;                      /* storage of a drained output, for the next one */
+
+        unsigned n_entered; /* callbacks from the loop that are running */
+        bool freed;
+};
+
+/* Bracket every callback from the loop: what was closed or freed meanwhile goes away at the outermost leave.
+ */
+void server_enter(VarlinkServer *server);
+void server_leave(VarlinkServer *server);
+
+/* The connection gets a turn soon. */
+void server_queue_work(VarlinkServer *server, Connection *connection);
+/* A connection has been closed: forgets it in counts and lists, and frees it later. */
+void server_connection_closed(VarlinkServer *server, Connection *connection);
+
+/* org.varlink.service. */
+int server_add_service_interface(VarlinkServer *server);
