@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What goes to stdout. Tables are libsmartcols': on a terminal they fit its width, elsewhere nothing is cut.
+ * JSON keeps every value that the broker sent; only its spelling is made safe for terminals.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <libsmartcols/libsmartcols.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "speadm/output.h"
+#include "speadm/speadm.h"
+#include "speadm/tell.h"
+#include "speadm/text.h"
+
+struct Table {
+        struct libscols_table *scols;
+        struct libscols_line *row; /* the last, borrowed */
+        int error;
+};
+
+Table *table_free(Table *table) {
+        if (!table)
+                return NULL;
+        scols_unref_table(table->scols);
+        free(table);
+        return NULL;
+}
+
+Table *table_new(const TableColumn *columns, size_t n, bool headings) {
+        Table *table = calloc(1, sizeof *table);
+
+        if (!table)
+                return NULL;
+        table->scols = scols_new_table();
+        if (!table->scols) {
+                table->error = -ENOMEM;
+                return table;
+        }
+        scols_table_enable_noheadings(table->scols, !headings);
+        for (size_t i = 0; i < n; i++) {
+                int flags = (columns[i].flags & TABLE_RIGHT ? SCOLS_FL_RIGHT : 0) |
+                            (columns[i].flags & TABLE_TRUNC ? SCOLS_FL_TRUNC : 0);
+
+                if (!scols_table_new_column(table->scols, columns[i].heading, /* whint= */ 0, flags))
+                        table->error = -ENOMEM;
+        }
+        return table;
+}
+
+void table_add_row(Table *table) {
+        if (table->error != 0)
+                return;
+        table->row = scols_table_new_line(table->scols, /* parent= */ NULL);
+        if (!table->row)
+                table->error = -ENOMEM;
+}
+
+void table_set(Table *table, size_t column, const char *text) {
+        if (table->error == 0)
+                table->error = scols_line_set_data(table->row, column, text && *text ? text : "-");
+}
+
+void table_set_int(Table *table, size_t column, int64_t value) {
+        char text[24];
+
+        (void)snprintf(text, sizeof text, "%" PRId64, value);
+        table_set(table, column, text);
+}
+
+void table_set_size(Table *table, size_t column, uint64_t bytes) {
+        char text[TEXT_SIZE_MAX];
+
+        table_set(table, column, text_size(bytes, text));
+}
+
+int table_print(Table *table) {
+        if (table->error == 0 && scols_table_get_nlines(table->scols) > 0)
+                table->error = scols_print_table(table->scols);
+        return table->error == 0 ? SPEADM_DONE : complain_memory();
+}
+
+/* DEL and U+0080 to U+009F may stand in JSON as they are, and a terminal would obey them. Both can only be
+ * inside strings here. */
+static void print_escaped(const char *text) {
+        const char *p = text;
+
+        for (; *p; p++) {
+                const unsigned char *c = (const unsigned char *)p;
+
+                if (c[0] != 0x7f && !(c[0] == 0xc2 && c[1] < 0xa0))
+                        continue;
+                fwrite(text, 1, (size_t)(p - text), stdout);
+                if (c[0] == 0xc2)
+                        p++;
+                printf("\\u%04x", (unsigned char)*p);
+                text = p + 1;
+        }
+        fputs(text, stdout);
+}
+
+static int print_json(struct json_object *value, int flags) {
+        const char *text = json_object_to_json_string_ext(value, flags | JSON_C_TO_STRING_NOSLASHESCAPE);
+
+        if (!text)
+                return complain_memory();
+        print_escaped(text);
+        putchar('\n');
+        return SPEADM_DONE;
+}
+
+int json_print(struct json_object *value, const char *empty) {
+        if (!value) {
+                puts(empty);
+                return SPEADM_DONE;
+        }
+        return print_json(value, JSON_C_TO_STRING_PRETTY);
+}
+
+int json_print_line(struct json_object *value) {
+        return print_json(value, JSON_C_TO_STRING_PLAIN);
+}

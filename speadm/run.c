@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * speadm run: an unmodified VMM under a lease. The lease is taken for this very process, which then becomes
+ * the command: whatever goes wrong from here on, the lease ends with it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <string.h>
+
+#include "speadm/call.h"
+#include "speadm/field.h"
+#include "speadm/request.h"
+#include "speadm/tell.h"
+#include "speadm/text.h"
+#include "speadm/verb.h"
+#include "util/cpuset.h"
+#include "util/fs.h"
+
+/* The CPUs that this machine can ever have; all, where it does not say. */
+static CpuSet possible_cpus(void) {
+        char text[CPUSET_TEXT_MAX];
+        CpuSet set = CPUSET_NULL;
+        size_t n;
+
+        if (fs_read_line(AT_FDCWD, "/sys/devices/system/cpu/possible", text, sizeof text, &n) != 0 ||
+            cpuset_parse(text, n, &set) != 0)
+                cpuset_add_range(&set, 0, CPUSET_MAX - 1);
+        return set;
+}
+
+static int set_affinity(const CpuSet *cpus) {
+        size_t size = CPU_ALLOC_SIZE(CPUSET_MAX);
+        cpu_set_t *set = CPU_ALLOC(CPUSET_MAX);
+        int r;
+
+        if (!set)
+                return -ENOMEM;
+        CPU_ZERO_S(size, set);
+        CPUSET_FOREACH(cpu, cpus)
+                CPU_SET_S(cpu, size, set);
+        r = sched_setaffinity(0, size, set) < 0 ? -errno : 0;
+        CPU_FREE(set);
+        return r;
+}
+
+/* KVM_RUN fails on other CPUs than the SPU's, so a command that cannot be kept to them is not started. */
+static int pin(const char *cpus) {
+        CpuSet set, possible;
+        int r;
+
+        if (cpuset_parse(cpus, strlen(cpus), &set) != 0) {
+                complain("the broker says CPUs '%s', which is no list of CPUs", cpus);
+                return SPEADM_FAILED;
+        }
+        r = set_affinity(&set);
+        if (r == 0)
+                return SPEADM_DONE;
+        possible = possible_cpus();
+        if (r == -EINVAL && !cpuset_intersects(&set, &possible)) {
+                complain("this machine has none of CPUs %s (the broker looks at another one): running "
+                         "unpinned",
+                         cpus);
+                return SPEADM_DONE;
+        }
+        complain("cannot keep this process to CPUs %s: %s%s", cpus, strerror(-r),
+                 r == -EINVAL ? " (none of them is on line, or its cpuset leaves it none of them)" : "");
+        return SPEADM_FAILED;
+}
+
+static int export_number(const char *name, const struct json_object *lease, const char *key) {
+        char text[24];
+
+        (void)snprintf(text, sizeof text, "%" PRId64, field_int(lease, key, 0));
+        return setenv(name, text, /* overwrite= */ 1);
+}
+
+static int export_lease(const struct json_object *lease, const char *cpus) {
+        const char *id = field_string(lease, "leaseId");
+
+        if (setenv("SPE_BROKER_LEASE", id ? id : "", 1) < 0 || setenv("SPE_BROKER_CPUS", cpus, 1) < 0 ||
+            export_number("SPE_BROKER_PMU_TYPE", lease, "pmuType") < 0 ||
+            export_number("SPE_BROKER_BUFFER_SIZE", lease, "bufferSize") < 0 ||
+            export_number("SPE_BROKER_INTERRUPT", lease, "interrupt") < 0)
+                return complain_memory();
+        return SPEADM_DONE;
+}
+
+static void tell_limited(const struct json_object *lease) {
+        const char *limited_by = field_string(lease, "limitedBy");
+        char granted[TEXT_SIZE_MAX], requested[TEXT_SIZE_MAX];
+
+        if (limited_by)
+                complain("the buffer is %s instead of %s: limited by %s",
+                         text_size(field_unsigned(lease, "bufferSize"), granted),
+                         text_size(field_unsigned(lease, "requestedBufferSize"), requested), limited_by);
+}
+
+static int execute(char **command) {
+        int status;
+
+        execvp(command[0], command);
+        status = errno == ENOENT ? SPEADM_COMMAND_NOT_FOUND : SPEADM_CANNOT_EXECUTE;
+        complain("cannot execute '%s': %m", command[0]);
+        return status;
+}
+
+int verb_run(Speadm *speadm) {
+        const Arguments *arguments = &speadm->arguments;
+        _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
+        const struct json_object *lease;
+        const char *cpus;
+        JsonWriter *writer;
+        int r;
+
+        r = request_check(arguments);
+        if (r != SPEADM_DONE)
+                return r;
+        r = call_begin(speadm, BROKER "Acquire", 0, &writer);
+        if (r != SPEADM_DONE)
+                return r;
+        request_write(writer, arguments);
+        if (arguments_has(arguments, OPTION_WAIT_TIME))
+                json_write_int(writer, "waitUSec", (int64_t)arguments->wait_usec);
+        r = call_end(speadm, arguments->wait_usec, &reply);
+        if (r != SPEADM_DONE)
+                return r;
+
+        lease = field_object(reply.parameters, "lease");
+        cpus = field_string(lease, "cpus");
+        if (!cpus) {
+                complain("the broker granted a lease without CPUs");
+                return SPEADM_FAILED;
+        }
+        tell_limited(lease);
+        r = pin(cpus);
+        if (r == SPEADM_DONE)
+                r = export_lease(lease, cpus);
+        return r == SPEADM_DONE ? execute(arguments->operands) : r;
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The table of verbs, what is printed from it, and the guess at a verb that was mistyped. */
+#include <string.h>
+
+#include "speadm/verb.h"
+
+#define WHERE (OPTION_BIT(OPTION_CPUS) | OPTION_BIT(OPTION_INSTANCE))
+#define TERM  (OPTION_BIT(OPTION_RUNTIME) | OPTION_BIT(OPTION_FOR) | OPTION_BIT(OPTION_WAIT))
+#define DEMAND                                                                                  \
+        (WHERE | OPTION_BIT(OPTION_VM) | OPTION_BIT(OPTION_VCPUS) | OPTION_BIT(OPTION_BUFFER) | \
+         OPTION_BIT(OPTION_EXACT) | OPTION_BIT(OPTION_MODE))
+
+static const Verb verbs[] = {
+        {"list", "", "The SPUs of this host (the default)", NULL, verb_list, 0, 0, 0},
+        {"leases", "[--vm NAME]", "The leases, waiting ones too", NULL, verb_leases, 0, 0,
+         OPTION_BIT(OPTION_VM)},
+        {"refusals", "[--vm NAME] [--limit N]", "What was refused lately, newest first", NULL, verb_refusals,
+         0, 0, OPTION_BIT(OPTION_VM) | OPTION_BIT(OPTION_LIMIT)},
+        {"status", "", "The broker, its limits and counters", NULL, verb_status, 0, 0, 0},
+        {"query", "--vcpus N [OPTIONS]", "Say whether a lease would be granted, and why not",
+         "Takes nothing. Exit status 0 if it would be granted; else the first refusal's, with every reason "
+         "and,\n"
+         "where there is one, the nearest request that would be granted.",
+         verb_query, 0, 0, DEMAND | OPTION_BIT(OPTION_PID)},
+        {"assign", "host|guest|any|none [--cpus LIST] [--instance NAME] [OPTIONS]",
+         "Decide whose CPUs they are",
+         "host: no leases. guest: no host sessions. any: whoever comes first. none: neither.\n"
+         "Needs --cpus, --instance, or both. Holds at once, and until 'speadm unassign' unless a term is "
+         "given.",
+         verb_assign, 1, 1, WHERE | TERM | OPTION_BIT(OPTION_VM)},
+        {"unassign", "[--cpus LIST] [--instance NAME]", "Go back to what the configuration says", NULL,
+         verb_unassign, 0, 0, WHERE},
+        {"drain", "[--cpus LIST] [--instance NAME] [OPTIONS]", "No new leases: assign none", NULL, verb_drain,
+         0, 0, WHERE | TERM},
+        {"release", "LEASE", "End a lease whose VM does not use SPE (any more)",
+         "LEASE is an id from 'speadm leases', or the beginning of one.", verb_release, 1, 1, 0},
+        {"revoke", "LEASE [OPTIONS]", "Take a lease back",
+         "Its owner is told, and has the grace to release it. LEASE is an id from 'speadm leases', or the\n"
+         "beginning of one.",
+         verb_revoke, 1, 1, OPTION_BIT(OPTION_GRACE) | OPTION_BIT(OPTION_REASON) | OPTION_BIT(OPTION_KILL)},
+        {"run", "--vcpus N [OPTIONS] [--] COMMAND...", "Run a VMM under a lease",
+         "Takes the lease for this process, keeps it to the lease's CPUs, exports SPE_BROKER_LEASE,\n"
+         "SPE_BROKER_PMU_TYPE, SPE_BROKER_CPUS, SPE_BROKER_BUFFER_SIZE and SPE_BROKER_INTERRUPT, and "
+         "executes\n"
+         "COMMAND. The lease ends with it.",
+         verb_run, 1, VERB_OPERANDS_ANY, DEMAND | OPTION_BIT(OPTION_WAIT_TIME)},
+        {"monitor", "", "Print what changes, until interrupted", NULL, verb_monitor, 0, 0, 0},
+        {"rescan", "", "Have the broker look at the host's SPUs again", NULL, verb_rescan, 0, 0, 0},
+        {"reload", "", "Have the broker read its configuration again", NULL, verb_reload, 0, 0, 0},
+};
+
+const Verb *verb_find(const char *name) {
+        if (!name)
+                return &verbs[0];
+        for (size_t i = 0; i < ELEMENTS_OF(verbs); i++)
+                if (strcmp(verbs[i].name, name) == 0)
+                        return &verbs[i];
+        return NULL;
+}
+
+/* Names are short: a longer word is no typing error of one. */
+#define NAME_MAX_LENGTH 15U
+/* Letters wrong, missing, too many or swapped, beyond which it is another word. */
+#define DISTANCE_MAX 2U
+
+static unsigned min3(unsigned a, unsigned b, unsigned c) {
+        unsigned m = a < b ? a : b;
+
+        return m < c ? m : c;
+}
+
+/* Letters to insert, delete, replace, or swap with their neighbour, to make @a of @b. */
+static unsigned distance(const char *a, size_t n_a, const char *b, size_t n_b) {
+        unsigned d[NAME_MAX_LENGTH + 1][NAME_MAX_LENGTH + 1];
+
+        for (size_t i = 0; i <= n_a; i++)
+                d[i][0] = (unsigned)i;
+        for (size_t j = 0; j <= n_b; j++)
+                d[0][j] = (unsigned)j;
+        for (size_t i = 1; i <= n_a; i++)
+                for (size_t j = 1; j <= n_b; j++) {
+                        d[i][j] = min3(d[i - 1][j] + 1, d[i][j - 1] + 1,
+                                       d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
+                        if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                            d[i - 2][j - 2] + 1 < d[i][j])
+                                d[i][j] = d[i - 2][j - 2] + 1;
+                }
+        return d[n_a][n_b];
+}
+
+const Verb *verb_nearest(const char *name) {
+        unsigned best = DISTANCE_MAX + 1;
+        const Verb *nearest = NULL;
+        size_t n = strlen(name);
+
+        if (n > NAME_MAX_LENGTH)
+                return NULL;
+        for (size_t i = 0; i < ELEMENTS_OF(verbs); i++) {
+                unsigned d = distance(verbs[i].name, strlen(verbs[i].name), name, n);
+
+                /* A word with nothing right in it is no hint, however short. */
+                if (d < best && d < n) {
+                        best = d;
+                        nearest = &verbs[i];
+                }
+        }
+        return nearest;
+}
+
+void verb_print_all(FILE *file) {
+        for (size_t i = 0; i < ELEMENTS_OF(verbs); i++)
+                fprintf(file, "  %-10s %s\n", verbs[i].name, verbs[i].help);
+}
+
+void verb_print_names(FILE *file) {
+        for (size_t i = 0; i < ELEMENTS_OF(verbs); i++)
+                fprintf(file, "%s\n", verbs[i].name);
+}
+
+void verb_print_help(const Verb *verb, FILE *file) {
+        fprintf(file, "speadm %s%s%s\n\n%s.\n", verb->name, *verb->synopsis ? " " : "", verb->synopsis,
+                verb->help);
+        if (verb->more)
+                fprintf(file, "\n%s\n", verb->more);
+        fputs("\nOptions:\n", file);
+        arguments_print_help(file, verb->options);
+        arguments_print_help(file, OPTIONS_COMMON);
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The broker's objects in words. Strings are clean already (call.h). */
+#include <inttypes.h>
+#include <string.h>
+
+#include "speadm/field.h"
+#include "speadm/output.h"
+#include "speadm/tell.h"
+#include "speadm/text.h"
+#include "speadm/words.h"
+
+void words_holder(FILE *file, const struct json_object *holder) {
+        const char *kind = field_string(holder, "kind"), *lease_id = field_string(holder, "leaseId");
+        const char *vm = field_string(holder, "vm"), *command = field_string(holder, "command");
+        const char *cpus = field_string(holder, "cpus");
+        int64_t pid = field_int(holder, "pid", 0);
+
+        fputs(kind ? kind : "somebody", file);
+        if (lease_id)
+                fprintf(file, " %.*s", LEASE_ID_SHOWN, lease_id);
+        if (vm)
+                fprintf(file, " of VM %s", vm);
+        if (pid > 0 && command)
+                fprintf(file, " (pid %" PRId64 ", %s)", pid, command);
+        else if (pid > 0)
+                fprintf(file, " (pid %" PRId64 ")", pid);
+        if (cpus)
+                fprintf(file, " on CPUs %s", cpus);
+}
+
+enum {
+        COLUMN_LEASE,
+        COLUMN_VM,
+        COLUMN_INSTANCE,
+        COLUMN_CPUS,
+        COLUMN_VCPUS,
+        COLUMN_BUFFER,
+        COLUMN_CHARGE,
+        COLUMN_MODE,
+        COLUMN_STATE,
+        COLUMN_LEFT,
+        COLUMN_PID,
+        COLUMN_COMMAND,
+};
+
+static const TableColumn lease_columns[] = {
+        [COLUMN_LEASE] = {"LEASE", TABLE_LEFT},       [COLUMN_VM] = {"VM", TABLE_TRUNC},
+        [COLUMN_INSTANCE] = {"INSTANCE", TABLE_LEFT}, [COLUMN_CPUS] = {"CPUS", TABLE_TRUNC},
+        [COLUMN_VCPUS] = {"VCPUS", TABLE_RIGHT},      [COLUMN_BUFFER] = {"BUFFER", TABLE_RIGHT},
+        [COLUMN_CHARGE] = {"CHARGE", TABLE_RIGHT},    [COLUMN_MODE] = {"MODE", TABLE_LEFT},
+        [COLUMN_STATE] = {"STATE", TABLE_LEFT},       [COLUMN_LEFT] = {"LEFT", TABLE_RIGHT},
+        [COLUMN_PID] = {"PID", TABLE_RIGHT},          [COLUMN_COMMAND] = {"COMMAND", TABLE_TRUNC},
+};
+
+static void add_lease(Table *table, const struct json_object *lease) {
+        const struct json_object *owner = field_object(lease, "owner");
+        const char *id = field_string(lease, "leaseId");
+        char shown[LEASE_ID_SHOWN + 1], left[TEXT_TIME_MAX];
+
+        (void)snprintf(shown, sizeof shown, "%s", id ? id : "");
+        table_add_row(table);
+        table_set(table, COLUMN_LEASE, shown);
+        table_set(table, COLUMN_VM, field_string(lease, "vm"));
+        table_set(table, COLUMN_INSTANCE, field_string(lease, "instance"));
+        table_set(table, COLUMN_CPUS, field_string(lease, "cpus"));
+        table_set_int(table, COLUMN_VCPUS, field_int(lease, "vcpus", 0));
+        table_set_size(table, COLUMN_BUFFER, field_unsigned(lease, "bufferSize"));
+        table_set_size(table, COLUMN_CHARGE, field_unsigned(lease, "charge"));
+        table_set(table, COLUMN_MODE, field_string(lease, "mode"));
+        table_set(table, COLUMN_STATE, field_string(lease, "state"));
+        table_set(table, COLUMN_LEFT,
+                  field_has_int(lease, "remainingUSec")
+                          ? text_duration(field_unsigned(lease, "remainingUSec"), left)
+                          : NULL);
+        if (field_has_int(owner, "pid"))
+                table_set_int(table, COLUMN_PID, field_int(owner, "pid", 0));
+        else
+                table_set(table, COLUMN_PID, NULL);
+        table_set(table, COLUMN_COMMAND, field_string(owner, "command"));
+}
+
+int words_lease_table(const Speadm *speadm, const struct json_object *leases) {
+        bool legend = !arguments_has(&speadm->arguments, OPTION_NO_LEGEND);
+        _cleanup_(table_freep) Table *table = table_new(lease_columns, ELEMENTS_OF(lease_columns), legend);
+
+        if (!table)
+                return complain_memory();
+        for (size_t i = 0; i < array_length(leases); i++)
+                add_lease(table, json_object_array_get_idx(leases, i));
+        return table_print(table);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* The broker's objects in words, where several verbs say them. */
+
+#include <json-c/json.h>
+#include <stdio.h>
+
+#include "speadm/speadm.h"
+
+/* Digits of a lease's id that people see; any unique beginning is understood. */
+#define LEASE_ID_SHOWN 12
+
+/* Somebody in the way: "lease 0123456789ab of VM web (pid 1234, qemu) on CPUs 0-3". */
+void words_holder(FILE *file, const struct json_object *holder);
+
+/* A table of leases. Returns an exit status. */
+int words_lease_table(const Speadm *speadm, const struct json_object *leases);
