@@ -163,9 +163,10 @@ static int read_member(Reader *reader, struct json_object *object) {
                 return r;
 
         if (text.n >= sizeof(on_stack)) {
-                name = on_heap = malloc(text.n + 1);
-                if (!name)
+                on_heap = malloc(text.n + 1);
+                if (!on_heap)
                         return -ENOMEM;
+                name = on_heap;
         }
         memcpy(name, text.bytes, text.n);
         name[text.n] = '\0';

@@ -194,9 +194,10 @@ static int convert_double(const char *text, size_t n, double *ret_value) {
         locale_t locale;
 
         if (n >= sizeof(on_stack)) {
-                copy = on_heap = malloc(n + 1);
-                if (!copy)
+                on_heap = malloc(n + 1);
+                if (!on_heap)
                         return -ENOMEM;
+                copy = on_heap;
         }
         memcpy(copy, text, n);
         copy[n] = '\0';

@@ -365,8 +365,8 @@ static void test_depth(_unused_ void **state) {
 
         memset(text, '[', 100000);
         assert_refused_n(text, 100000, JSON_READ_E_DEPTH, max);
-        for (size_t i = 0; i < 40000; i++)
-                memcpy(text + 5 * i, "{\"a\":", 5);
+        for (size_t i = 0; i < 200000; i++)
+                text[i] = "{\"a\":"[i % 5];
         assert_refused_n(text, 200000, JSON_READ_E_DEPTH, 5 * max);
 }
 
@@ -402,7 +402,8 @@ static void test_long_string(_unused_ void **state) {
         assert_int_equal(json_object_get_string_len(value), n);
         json_object_put(value);
 
-        memcpy(text + n / 2, "\\n", 2);
+        text[n / 2] = '\\';
+        text[n / 2 + 1] = 'n';
         value = read_good_n(text, n + 2);
         assert_int_equal(json_object_get_string_len(value), n - 1);
         assert_int_equal(json_object_get_string(value)[n / 2 - 1], '\n');
@@ -436,9 +437,11 @@ static struct json_object *random_string(uint64_t *state) {
         static const char *const pieces[] = {
                 "a", "\"", "\\", "\n", "\x01", "\x7f", "\xc3\xa9", "\xf0\x9d\x84\x9e", "/", "long piece"};
         char text[128] = "";
+        size_t length = 0;
 
         for (uint64_t n = next_random(state) % 10; n > 0; n--)
-                strcat(text, pieces[next_random(state) % ELEMENTS_OF(pieces)]);
+                length += (size_t)snprintf(text + length, sizeof(text) - length, "%s",
+                                           pieces[next_random(state) % ELEMENTS_OF(pieces)]);
         return json_object_new_string(text);
 }
 
