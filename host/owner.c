@@ -1,1 +1,289 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A process, held by pidfd. A pid can mean another process at any time, a pidfd cannot; so everything that
+ * has to be asked by pid is asked between two looks at the pidfd: the process was alive after the answers,
+ * hence the pid was its own all along.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <systemd/sd-login.h>
+
+#include "host/owner.h"
+#include "util/error.h"
+#include "util/fs.h"
+#include "util/parse.h"
+
+#define USEC_PER_SEC UINT64_C(1000000)
+
+/* /proc/PID/stat: some fifty numbers and a command of at most 64 bytes. */
+#define STAT_TEXT_MAX 4096U
+/* /proc/PID/status: a process may have 65,536 supplementary groups. */
+#define STATUS_TEXT_MAX (1U << 20)
+/* In stat, fields are numbered from 1; the one after the command, the state, is number 3. */
+#define STAT_FIELD_STATE      3U
+#define STAT_FIELD_START_TIME 22U
+
+/* The kernel wants room for every CPU that it could have, which may be more than we handle. */
+#define AFFINITY_CPUS_MAX 65536U
+
+typedef struct Uids {
+        uid_t real;
+        uid_t effective;
+} Uids;
+
+static int open_pid(pid_t pid, int *ret_pidfd) {
+        int fd;
+
+        if (pid <= 0)
+                return OWNER_E_NO_PROCESS;
+
+        fd = (int)syscall(SYS_pidfd_open, pid, 0);
+        if (fd >= 0) {
+                *ret_pidfd = fd;
+                return 0;
+        }
+        switch (errno) {
+        case ESRCH:
+        case EINVAL: /* a thread, to older kernels */
+        case ENOENT: /* a thread, to newer ones */
+                return OWNER_E_NO_PROCESS;
+        default:
+                return -errno;
+        }
+}
+
+static bool pidfd_is_alive(int pidfd) {
+        struct pollfd p = {.fd = pidfd, .events = POLLIN};
+        int r;
+
+        do
+                r = poll(&p, 1, 0);
+        while (r < 0 && errno == EINTR);
+        return r == 0;
+}
+
+/* "PID (COMMAND) STATE ...": the command may hold anything, ')' and newlines too, the rest only numbers. */
+static int parse_stat(const char *text, char command[static 17], uint64_t *ret_start_time) {
+        const char *open = strchr(text, '('), *close = strrchr(text, ')');
+        char number[24];
+        size_t n;
+
+        if (!open || !close || close < open || close[1] != ' ')
+                return OWNER_E_NO_PROCESS;
+
+        text = close + 2;
+        for (unsigned field = STAT_FIELD_STATE; field < STAT_FIELD_START_TIME; field++) {
+                text = strchr(text, ' ');
+                if (!text)
+                        return OWNER_E_NO_PROCESS;
+                text++;
+        }
+        n = strcspn(text, " \n");
+        if (n >= sizeof(number))
+                return OWNER_E_NO_PROCESS;
+        memcpy(number, text, n);
+        number[n] = '\0';
+        if (parse_u64(number, UINT64_MAX, ret_start_time))
+                return OWNER_E_NO_PROCESS;
+
+        n = (size_t)(close - open - 1);
+        if (n > 16)
+                n = 16;
+        memcpy(command, open + 1, n);
+        command[n] = '\0';
+        return 0;
+}
+
+/* "Uid:\tREAL\tEFFECTIVE\t...". The command's line before it is escaped, so no name can forge this one. */
+static int parse_status(const char *text, Uids *ret_uids) {
+        const char *line = strstr(text, "\nUid:\t");
+        unsigned long long real, effective;
+
+        /* Written by the kernel; the range is checked below. NOLINTNEXTLINE(cert-err34-c) */
+        if (!line || sscanf(line, "\nUid:\t%llu\t%llu", &real, &effective) != 2)
+                return OWNER_E_NO_PROCESS;
+        if (real > UINT32_MAX || effective > UINT32_MAX)
+                return OWNER_E_NO_PROCESS;
+
+        *ret_uids = (Uids){.real = (uid_t)real, .effective = (uid_t)effective};
+        return 0;
+}
+
+/*
+ * Start time, command and users. What cannot be read makes it no process: it died meanwhile, or /proc hides
+ * it from us, and then nothing could tell it from its successor.
+ */
+static int read_process(Owner *owner, Uids *ret_uids) {
+        _cleanup_(closep) int fd = -1;
+        _cleanup_(freep) char *status = NULL;
+        char path[32], stat[STAT_TEXT_MAX];
+        size_t n;
+        int r;
+
+        (void)snprintf(path, sizeof(path), "/proc/%d", owner->pid);
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : OWNER_E_NO_PROCESS;
+
+        r = fs_read(fd, "stat", stat, sizeof(stat), &n);
+        if (r == 0)
+                r = parse_stat(stat, owner->command, &owner->start_time);
+        if (r)
+                return r < 0 ? r : OWNER_E_NO_PROCESS;
+
+        r = fs_read_all(fd, "status", STATUS_TEXT_MAX, &status, &n);
+        if (r == 0)
+                r = parse_status(status, ret_uids);
+        if (r)
+                return r < 0 ? r : OWNER_E_NO_PROCESS;
+        owner->uid = ret_uids->real;
+        return 0;
+}
+
+/* Both are often not there: no systemd, no machine. */
+static int read_names(Owner *owner) {
+        if (sd_pid_get_unit(owner->pid, &owner->unit) == -ENOMEM ||
+            sd_pid_get_machine_name(owner->pid, &owner->machine) == -ENOMEM)
+                return -ENOMEM;
+        return 0;
+}
+
+/* Takes @pidfd over, also on failure. */
+static int owner_fill(pid_t pid, int pidfd, Owner **ret_owner, Uids *ret_uids) {
+        Owner *owner = calloc(1, sizeof(*owner));
+        int r;
+
+        if (!owner) {
+                close(pidfd);
+                return -ENOMEM;
+        }
+        *owner = (Owner){.pid = pid, .pidfd = pidfd};
+
+        r = read_process(owner, ret_uids);
+        if (r == 0)
+                r = read_names(owner);
+        if (r == 0 && !pidfd_is_alive(pidfd))
+                r = OWNER_E_NO_PROCESS;
+        if (r) {
+                owner_free(owner);
+                return r;
+        }
+
+        *ret_owner = owner;
+        return 0;
+}
+
+int owner_new(pid_t pid, Owner **ret_owner) {
+        int pidfd = -1, r;
+        Uids uids;
+
+        r = open_pid(pid, &pidfd);
+        if (r)
+                return r;
+        return owner_fill(pid, pidfd, ret_owner, &uids);
+}
+
+/* The kernel rounds the start down to its tick, so a process may seem to have started that much earlier, but
+ * never later than it did. */
+bool owner_started_before(const Owner *owner, uint64_t boottime_usec) {
+        uint64_t hz = (uint64_t)sysconf(_SC_CLK_TCK);
+
+        return owner->start_time / hz * USEC_PER_SEC + owner->start_time % hz * USEC_PER_SEC / hz <=
+               boottime_usec;
+}
+
+int owner_new_peer(pid_t pid, uid_t uid, int pidfd, uint64_t accepted_boottime_usec, Owner **ret_owner) {
+        _cleanup_(owner_freep) Owner *owner = NULL;
+        Uids uids = {0};
+        int fd = -1, r;
+
+        if (pid <= 0)
+                return OWNER_E_NO_PROCESS;
+        if (pidfd >= 0) {
+                fd = fcntl(pidfd, F_DUPFD_CLOEXEC, 3);
+                if (fd < 0)
+                        return -errno;
+                return owner_fill(pid, fd, ret_owner, &uids);
+        }
+
+        r = open_pid(pid, &fd);
+        if (r)
+                return r;
+        r = owner_fill(pid, fd, &owner, &uids);
+        if (r)
+                return r;
+        /* The credentials of a connection are the effective ones at connect(). */
+        if (uids.effective != uid && uids.real != uid)
+                return OWNER_E_NOT_PEER;
+        if (!owner_started_before(owner, accepted_boottime_usec))
+                return OWNER_E_NOT_PEER;
+
+        *ret_owner = steal_ptr(owner);
+        return 0;
+}
+
+Owner *owner_free(Owner *owner) {
+        if (!owner)
+                return NULL;
+
+        close(owner->pidfd);
+        free(owner->unit);
+        free(owner->machine);
+        free(owner);
+        return NULL;
+}
+
+bool owner_is_alive(const Owner *owner) {
+        return pidfd_is_alive(owner->pidfd);
+}
+
+int owner_get_affinity(const Owner *owner, CpuSet *ret_cpus) {
+        cpu_set_t masks[AFFINITY_CPUS_MAX / CPU_SETSIZE];
+        CpuSet cpus = CPUSET_NULL;
+
+        if (sched_getaffinity(owner->pid, sizeof(masks), masks) < 0)
+                return errno == ESRCH ? OWNER_E_NO_PROCESS : -errno;
+        if (!owner_is_alive(owner))
+                return OWNER_E_NO_PROCESS;
+
+        for (unsigned cpu = 0; cpu < CPUSET_MAX; cpu++)
+                if (CPU_ISSET_S(cpu, sizeof(masks), masks))
+                        cpuset_add(&cpus, cpu);
+        *ret_cpus = cpus;
+        return 0;
+}
+
+const char *owner_machine_vm_name(const char *machine) {
+        static const char prefix[] = "qemu-";
+        const char *digits = machine + strlen(prefix);
+        size_t n;
+
+        if (strncmp(machine, prefix, strlen(prefix)) != 0)
+                return machine;
+        n = strspn(digits, "0123456789");
+        if (n == 0 || digits[n] != '-' || digits[n + 1] == '\0')
+                return machine;
+        return digits + n + 1;
+}
+
+static bool has_prefix_and_suffix(const char *text, const char *prefix, const char *suffix) {
+        size_t n = strlen(text), n_prefix = strlen(prefix), n_suffix = strlen(suffix);
+
+        return n >= n_prefix + n_suffix && memcmp(text, prefix, n_prefix) == 0 &&
+               memcmp(text + n - n_suffix, suffix, n_suffix) == 0;
+}
+
+const char *owner_unit_vm_name(const char *unit) {
+        if (!unit || *unit == '\0' || strcmp(unit, "init.scope") == 0 ||
+            has_prefix_and_suffix(unit, "session-", ".scope") ||
+            has_prefix_and_suffix(unit, "user@", ".service"))
+                return NULL;
+        return unit;
+}

@@ -42,6 +42,8 @@ Owner *owner_free(Owner *owner);
 DEFINE_CLEANUP(Owner *, owner_free)
 
 bool owner_is_alive(const Owner *owner);
+/* True if it was started at or before @boottime_usec: it can be the peer of a connection accepted then. */
+bool owner_started_before(const Owner *owner, uint64_t boottime_usec);
 /* The CPUs that the process may run on (union over its threads is not taken: its main thread's). */
 int owner_get_affinity(const Owner *owner, CpuSet *ret_cpus);
 
