@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * The journal, through stderr: with the priority in front where PID 1 reads it, plain for a person. Only main
+ * and the manager's top functions log; everything below returns what there is to say.
+ */
+
+#include <syslog.h>
+
+void log_message(int priority, const char *format, ...) __attribute__((__format__(__printf__, 2, 3)));
