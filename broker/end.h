@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * The one way out of the model, and the steps on it: revoking, revoked, ended. Every end of a lease, whatever
+ * its cause, is lease_end().
+ */
+
+#include "broker/lease.h"
+#include "broker/refusal.h"
+
+/* Refunds, tells, frees. @reason is a sentence, for the last reply of its followers. */
+void lease_end(Manager *manager, Lease *lease, const char *reason);
+
+/* Ends a queued lease with a 'no': calls that wait for it get the error. Takes over @refusal. */
+void lease_refuse(Manager *manager, Lease *lease, Refusal *refusal);
+
+/*
+ * Begins to take a holding lease back: its owner has @grace_usec to release it. A lease already revoking gets
+ * the shorter of the two graces. With @kill, its owner is killed after that: SIGTERM, then SIGKILL after a
+ * second grace.
+ */
+void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const char *reason, bool kill);
+
+/* The grace is over: the lease holds nothing any more. Called by settle alone. */
+void lease_grace_over(Manager *manager, Lease *lease);

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * Telling: the followers of a lease, and the watchers of everything. A watcher that reads too slowly loses
+ * events, is told so, and gets a fresh snapshot once it has caught up; nothing is stored for it meanwhile.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "policy/instance.h"
+#include "varlink/server/server.h"
+
+typedef struct Manager Manager;
+typedef struct Lease Lease;
+typedef struct Refusal Refusal;
+
+/* Beyond so many unread bytes a watcher is behind. */
+#define WATCH_BACKLOG_MAX (4U * 1024 * 1024)
+
+/* The changes of a lease, by their words in the interface. */
+typedef enum LeaseChange {
+        LEASE_CHANGE_NONE, /* no change: the present state */
+        LEASE_CHANGE_QUEUED,
+        LEASE_CHANGE_GRANTED,
+        LEASE_CHANGE_UPDATED,
+        LEASE_CHANGE_CPUS,
+        LEASE_CHANGE_CONTENDED,
+        LEASE_CHANGE_UNCONTENDED,
+        LEASE_CHANGE_REVOKING,
+        LEASE_CHANGE_REVOKED,
+        LEASE_CHANGE_ENDED,
+        _LEASE_CHANGE_MAX,
+} LeaseChange;
+
+/* NULL for LEASE_CHANGE_NONE. */
+const char *lease_change_to_string(LeaseChange change);
+
+typedef struct Watch {
+        LIST_ENTRY(Watch) link;
+        Manager *manager;
+        VarlinkCall *call;
+        int64_t sequence;
+        bool lost;
+} Watch;
+
+/* Begins a Watch stream: the snapshot, and all that follows. */
+int watch_new(Manager *manager, VarlinkCall *call);
+Watch *watch_free(Watch *watch);
+
+/* Tells @lease's followers and the watchers. Streams that it answers for good are freed. */
+void events_lease(Manager *manager, Lease *lease, LeaseChange change);
+void events_instance(Manager *manager, const Instance *instance);
+void events_refusal(Manager *manager, const Refusal *refusal);

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * A lease, its owner, and the calls that follow it. A lease is in the table from the moment it is asked for
+ * (queued) or granted until it ends; it belongs to one owner, which exists as long as it has leases. grant
+ * and end move leases between states; this file only keeps the structures consistent.
+ */
+
+#include <search.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <systemd/sd-event.h>
+
+#include "broker/request.h"
+#include "host/owner.h"
+#include "policy/decide.h"
+#include "policy/ledger.h"
+#include "policy/words.h"
+#include "varlink/server/server.h"
+
+#define LEASE_ID_LENGTH 32U
+#define SPE_INTERRUPT                                                                        \
+        21 /* the PPI that Arm's base system architecture gives to SPE; kvmtool's choice too \
+            */
+
+typedef struct Manager Manager;
+typedef struct Lease Lease;
+typedef struct LeaseOwner LeaseOwner;
+
+/* A call that is answered as its lease changes. */
+typedef enum LeaseStreamKind {
+        LEASE_STREAM_WAIT,    /* Acquire without 'more': one reply, when it is granted or refused */
+        LEASE_STREAM_ACQUIRE, /* Acquire with 'more' */
+        LEASE_STREAM_FOLLOW,  /* Follow: does not keep a queued lease alive */
+} LeaseStreamKind;
+
+typedef struct LeaseStream {
+        LIST_ENTRY(LeaseStream) link;
+        Manager *manager;
+        Lease *lease;
+        VarlinkCall *call;
+        LeaseStreamKind kind;
+} LeaseStream;
+
+struct LeaseOwner {
+        Manager *manager;
+        Owner *owner;
+        sd_event_source *exit_source; /* its pidfd */
+        LIST_HEAD(, Lease) leases;
+};
+
+struct Lease {
+        TAILQ_ENTRY(Lease) link;         /* LeaseTable.all, by age */
+        TAILQ_ENTRY(Lease) waiting_link; /* LeaseTable.waiting, if queued */
+        LIST_ENTRY(Lease) revoking_link; /* LeaseTable.revoking, if revoking or being killed */
+        LIST_ENTRY(Lease) owner_link;
+        LIST_HEAD(, LeaseStream) streams;
+
+        char id[LEASE_ID_LENGTH + 1];
+        LeaseOwner *owner;
+        LeaseRequest request; /* as asked, defaults filled in */
+
+        LeaseState state;
+        char *reason; /* NULL or a sentence */
+
+        /* What was granted; while queued, what it waits for. */
+        Instance *instance; /* NULL while queued */
+        uint32_t pmu_type;
+        CpuSet cpus;
+        uint64_t buffer_size;
+        const char *limited_by; /* a LIMIT_ name, or NULL */
+        LedgerCharge charge;
+
+        uint64_t since_usec;    /* CLOCK_REALTIME */
+        uint64_t deadline_usec; /* CLOCK_MONOTONIC: end of the wait, or of the grace; UINT64_MAX: none */
+        uint64_t grace_usec;    /* the grace that was given, for the second one of a kill */
+        bool kill;              /* when the grace is over, the owner is killed */
+        bool terminated;        /* SIGTERM has been sent; SIGKILL follows */
+        bool revoking_linked;
+        bool contended;
+        uint64_t affected_generation; /* the settle run in which an assignment took CPUs from it */
+};
+
+typedef struct LeaseTable {
+        TAILQ_HEAD(LeaseList, Lease) all;
+        TAILQ_HEAD(LeaseQueue, Lease) waiting; /* in the order in which they asked */
+        LIST_HEAD(, Lease) revoking;
+        unsigned n; /* all */
+        unsigned n_waiting;
+        unsigned n_revoked;
+        CpuSet revoked_cpus; /* of all revoked leases: kept by settle */
+        void *by_id;         /* tsearch() */
+} LeaseTable;
+
+typedef struct OwnerTable {
+        void *by_pid; /* tsearch() */
+} OwnerTable;
+
+void lease_table_init(LeaseTable *table);
+
+/*
+ * Makes a queued lease of @request (taken over on success) and links it to its owner. It is in table->all but
+ * not waiting; nothing is charged.
+ */
+int lease_new(Manager *manager, LeaseRequest *request, Lease **ret_lease);
+/* Unlinks and frees it; its charge must have been refunded and its streams answered. Frees an owner without
+ * leases. */
+Lease *lease_free(Lease *lease);
+Lease *lease_find(const LeaseTable *table, const char *id);
+
+void lease_link_waiting(Lease *lease);
+void lease_unlink_waiting(Lease *lease);
+void lease_link_revoking(Lease *lease);
+void lease_unlink_revoking(Lease *lease);
+/* Replaces the reason; a sentence that cannot be copied is left out rather than failing. */
+void lease_set_reason(Lease *lease, const char *reason);
+/* True while it holds its CPUs: granted or revoking. */
+bool lease_is_holding(const Lease *lease);
+/* True while it is charged: granted, revoking or revoked. */
+bool lease_is_charged(const Lease *lease);
+
+/* Follows @lease with @call from now on. */
+int lease_stream_new(Lease *lease, VarlinkCall *call, LeaseStreamKind kind);
+LeaseStream *lease_stream_free(LeaseStream *stream);
+
+/*
+ * The owner of @owner's pid: the one that is there (and @owner is freed), or a new one that takes @owner
+ * over. A LeaseOwner without leases is freed by lease_owner_unref_idle().
+ */
+int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner);
+/* The owner entry of the same process as @owner, or NULL. */
+LeaseOwner *lease_owner_find(const OwnerTable *table, const Owner *owner);
+/* The owner entry that is this peer's process, or NULL. */
+LeaseOwner *lease_owner_find_peer(const OwnerTable *table, const VarlinkPeer *peer);
+/* The owner's lease of that request id, or NULL. */
+Lease *lease_owner_find_request(const LeaseOwner *owner, const char *request_id);

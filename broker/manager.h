@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * Everything the daemon holds, and the order in which it changes. Only grant, end and settle change the
+ * model. Everything else (a rescan, a reload, Assign, an owner's exit, a deadline) marks it dirty; settle()
+ * then runs once per turn of the loop. All of it happens in one thread, so that a decision and its commit are
+ * never apart.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <systemd/sd-event.h>
+
+#include "broker/config.h"
+#include "broker/lease.h"
+#include "broker/refusal.h"
+#include "host/topology.h"
+#include "policy/decide.h"
+#include "varlink/server/server.h"
+
+#define BOOT_ID_LENGTH 32U
+
+/* What settle() has to look at again. */
+typedef enum Dirty {
+        DIRTY_INSTANCES = 1 << 0,   /* a new topology, or an instance that nothing holds any more */
+        DIRTY_ASSIGNMENTS = 1 << 1, /* leases may have lost CPUs */
+        DIRTY_DEADLINES = 1 << 2,   /* one of them has passed or is new */
+        DIRTY_QUEUE = 1 << 3,       /* something was freed, or a waiter left */
+        DIRTY_CONTENTION = 1 << 4,  /* a lease was revoked, or a revoked one ended */
+} Dirty;
+
+/* What only counts up; Describe's counters. */
+typedef struct Counters {
+        uint64_t leases_granted;
+        uint64_t leases_ended;
+        uint64_t leases_revoked;
+        uint64_t requests_refused;
+        uint64_t watch_losses;
+        uint64_t rescans;
+        uint64_t reloads;
+} Counters;
+
+/* What main was told. */
+typedef struct ManagerOptions {
+        const char *config;   /* --config, or NULL */
+        const char *root;     /* --root, or NULL */
+        const char *socket;   /* --socket, or NULL */
+        const char *simulate; /* --simulate, or NULL */
+} ManagerOptions;
+
+typedef struct Manager {
+        sd_event *event;
+        ManagerOptions options;
+        int root_fd;  /* etc/, run/, var/ and the host's facts are below it */
+        int facts_fd; /* where sys/ is: root_fd, or the simulated tree's directory */
+        bool foreign; /* --root or --simulate: the host looked at is not this machine */
+        char boot_id[BOOT_ID_LENGTH + 1];
+
+        Config *config;
+        Topology *topology;
+        Model model;
+        VarlinkServer *server;
+
+        LeaseTable leases;
+        OwnerTable owners;
+        Claims claims; /* of all waiters */
+        RefusalLog refusals;
+        LIST_HEAD(, Watch) watches;
+        unsigned n_watches;
+        LIST_HEAD(, AssignWait) assign_waits;
+        Counters counters;
+
+        unsigned dirty;
+        uint64_t settle_generation; /* counts runs of settle; leases remember the one that changed them */
+        sd_event_source *settle_source;
+        sd_event_source *deadline_timer; /* CLOCK_MONOTONIC: waits and graces */
+        sd_event_source *expiry_timer;   /* CLOCK_REALTIME: assignments */
+} Manager;
+
+/* Opens root and tree, reads the configuration, scans, reads saved assignments. Logs what is odd. */
+int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_manager);
+Manager *manager_free(Manager *manager);
+DEFINE_CLEANUP(Manager *, manager_free)
+
+/* Serves on @fd, a listening socket, taken over on success. */
+int manager_listen(Manager *manager, int fd);
+
+/* Scans the host again; a failed scan leaves the topology as it was. */
+int manager_rescan(Manager *manager);
+
+/* Reads the configuration again: CONFIG_E_INVALID with the fault, and the running one stays in force. */
+int manager_reload(Manager *manager, ConfigFault *ret_fault);
+
+/* Marks @what; settle() runs before the loop turns to anything else. */
+void manager_mark_dirty(Manager *manager, unsigned what);
+
+uint64_t manager_now_realtime(const Manager *manager);
+uint64_t manager_now_monotonic(const Manager *manager);
