@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A change of assignments is made on a copy of the table, the copy is saved, and only then does it take the
+ * table's place: what an administrator was told holds after a crash too.
+ */
+
+#include "broker/assign.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "broker/assignment-store.h"
+#include "broker/encode.h"
+#include "broker/lease.h"
+#include "broker/log.h"
+#include "broker/manager.h"
+
+static int copy_table(const AssignmentTable *table, AssignmentTable *ret_copy) {
+        _cleanup_(assignment_table_deinit) AssignmentTable copy = ASSIGNMENT_TABLE_NULL;
+
+        copy.default_owner = table->default_owner;
+        for (size_t i = 0; i < table->n; i++) {
+                const Assignment *a = table->entries[i];
+                int r;
+
+                r = assignment_table_set(&copy, &a->cpus, a->owner, a->vm, a->origin, a->until_usec);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret_copy = copy;
+        copy = ASSIGNMENT_TABLE_NULL;
+        return 0;
+}
+
+/* The copy becomes the table. */
+static void commit_table(Manager *manager, AssignmentTable *copy) {
+        assignment_table_deinit(&manager->model.assignments);
+        manager->model.assignments = *copy;
+        *copy = ASSIGNMENT_TABLE_NULL;
+        manager_mark_dirty(manager, DIRTY_ASSIGNMENTS);
+}
+
+int assign_set(Manager *manager, const CpuSet *cpus, AssignmentOwner owner, const char *vm,
+               AssignmentOrigin origin, uint64_t until_usec) {
+        _cleanup_(assignment_table_deinit) AssignmentTable copy = ASSIGNMENT_TABLE_NULL;
+        int r;
+
+        r = copy_table(&manager->model.assignments, &copy);
+        if (r < 0)
+                return r;
+        r = assignment_table_set(&copy, cpus, owner, vm, origin, until_usec);
+        if (r < 0)
+                return r;
+        r = assignment_store_save(manager->root_fd, &copy, origin, manager->boot_id);
+        if (r < 0)
+                return r;
+
+        commit_table(manager, &copy);
+        return 0;
+}
+
+int assign_clear(Manager *manager, const CpuSet *cpus) {
+        static const AssignmentOrigin origins[] = {ASSIGNMENT_ORIGIN_PERSISTENT, ASSIGNMENT_ORIGIN_RUNTIME};
+        _cleanup_(assignment_table_deinit) AssignmentTable copy = ASSIGNMENT_TABLE_NULL;
+        int r;
+
+        r = copy_table(&manager->model.assignments, &copy);
+        if (r < 0)
+                return r;
+
+        for (size_t i = 0; i < ELEMENTS_OF(origins); i++) {
+                r = assignment_table_clear(&copy, cpus, origins[i]);
+                if (r < 0)
+                        return r;
+                r = assignment_store_save(manager->root_fd, &copy, origins[i], manager->boot_id);
+                if (r < 0)
+                        return r;
+        }
+
+        commit_table(manager, &copy);
+        return 0;
+}
+
+/* Where an assignment of the configuration holds on this host now. */
+static void resolve(const Manager *manager, const ConfigAssignment *config, CpuSet *ret_cpus) {
+        const Instance *instance;
+
+        *ret_cpus = config->has_cpus ? config->cpus : CPUSET_NULL;
+        if (!config->instance)
+                return;
+
+        instance = instance_table_find(&manager->model.instances, config->instance);
+        if (!instance)
+                *ret_cpus = CPUSET_NULL;
+        else if (config->has_cpus)
+                cpuset_and(ret_cpus, &instance->cpus);
+        else
+                *ret_cpus = instance->cpus;
+}
+
+int assign_apply_config(Manager *manager) {
+        _cleanup_(assignment_table_deinit) AssignmentTable copy = ASSIGNMENT_TABLE_NULL;
+        CpuSet all = CPUSET_NULL;
+        int r;
+
+        cpuset_add_range(&all, 0, CPUSET_MAX - 1);
+        r = copy_table(&manager->model.assignments, &copy);
+        if (r < 0)
+                return r;
+        r = assignment_table_clear(&copy, &all, ASSIGNMENT_ORIGIN_CONFIG);
+        if (r < 0)
+                return r;
+
+        copy.default_owner = manager->config->default_owner;
+        for (size_t i = 0; i < manager->config->n_assignments; i++) {
+                const ConfigAssignment *config = &manager->config->assignments[i];
+                CpuSet cpus;
+
+                resolve(manager, config, &cpus);
+                if (cpuset_is_empty(&cpus))
+                        continue;
+                r = assignment_table_set(&copy, &cpus, config->owner, config->vm, ASSIGNMENT_ORIGIN_CONFIG,
+                                         UINT64_MAX);
+                if (r < 0)
+                        return r;
+        }
+
+        commit_table(manager, &copy);
+        return 0;
+}
+
+void assign_warn_unmatched(const Manager *manager) {
+        for (size_t i = 0; i < manager->config->n_assignments; i++) {
+                const ConfigAssignment *config = &manager->config->assignments[i];
+                CpuSet cpus, known = CPUSET_NULL;
+
+                resolve(manager, config, &cpus);
+                for (size_t j = 0; j < manager->model.instances.n; j++)
+                        cpuset_or(&known, &manager->model.instances.entries[j]->cpus);
+                if (!cpuset_intersects(&cpus, &known))
+                        log_message(LOG_WARNING, "%s:%u: [Assignment %s] matches nothing on this host",
+                                    config->file, config->line, config->name);
+        }
+}
+
+int assign_load(Manager *manager) {
+        static const AssignmentOrigin origins[] = {ASSIGNMENT_ORIGIN_PERSISTENT, ASSIGNMENT_ORIGIN_RUNTIME};
+
+        for (size_t i = 0; i < ELEMENTS_OF(origins); i++) {
+                _cleanup_(freep) char *problem = NULL;
+                int r;
+
+                r = assignment_store_load(manager->root_fd, origins[i], manager->boot_id,
+                                          &manager->model.assignments, &problem);
+                if (r < 0)
+                        return r;
+                if (r > 0)
+                        log_message(LOG_WARNING, "%s", problem);
+        }
+
+        return 0;
+}
+
+bool assign_expire(Manager *manager) {
+        return assignment_table_expire(&manager->model.assignments, manager_now_realtime(manager));
+}
+
+bool assign_bars(const Manager *manager, const Lease *lease, const CpuSet *cpus) {
+        CpuSet common = lease->cpus, allowed;
+
+        if (lease->state != LEASE_STATE_REVOKING && lease->state != LEASE_STATE_REVOKED)
+                return false;
+
+        cpuset_and(&common, cpus);
+        allowed = common;
+        assignment_table_restrict(&manager->model.assignments, lease->request.vm,
+                                  lease->request.policy.vm_origin, &allowed);
+        return !cpuset_equal(&common, &allowed);
+}
+
+unsigned assign_count_barred(const Manager *manager, const CpuSet *cpus) {
+        const Lease *lease;
+        unsigned n = 0;
+
+        if (manager->leases.n_revoked == 0 && LIST_EMPTY(&manager->leases.revoking))
+                return 0;
+
+        TAILQ_FOREACH(lease, &manager->leases.all, link)
+                n += assign_bars(manager, lease, cpus);
+
+        return n;
+}
+
+static void on_wait_closed(_unused_ VarlinkCall *call, void *userdata) {
+        assign_wait_free(userdata);
+}
+
+int assign_wait_new(Manager *manager, VarlinkCall *call, const CpuSet *cpus) {
+        AssignWait *wait;
+
+        wait = calloc(1, sizeof(*wait));
+        if (!wait)
+                return -ENOMEM;
+
+        wait->call = call;
+        wait->cpus = *cpus;
+        wait->n_barred = assign_count_barred(manager, cpus);
+        LIST_INSERT_HEAD(&manager->assign_waits, wait, link);
+        varlink_call_watch(call, on_wait_closed, NULL, wait);
+        return 0;
+}
+
+AssignWait *assign_wait_free(AssignWait *wait) {
+        if (!wait)
+                return NULL;
+
+        LIST_REMOVE(wait, link);
+        free(wait);
+        return NULL;
+}
+
+void assign_answer_waits(Manager *manager) {
+        AssignWait *wait, *next;
+
+        for (wait = LIST_FIRST(&manager->assign_waits); wait; wait = next) {
+                unsigned n = assign_count_barred(manager, &wait->cpus);
+
+                next = LIST_NEXT(wait, link);
+                if (n == wait->n_barred)
+                        continue;
+
+                wait->n_barred = n;
+                encode_assign_reply(wait->call, manager, &wait->cpus, n > 0);
+                if (n == 0)
+                        assign_wait_free(wait);
+        }
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Describe's object: the broker about itself.
+ */
+
+#include "broker/encode.h"
+#include "broker/manager.h"
+
+/* Optional members that this version has; a client that needs one looks here before it asks. */
+static const char *const features[] = {
+        "Request.pid", "Request.requestId", "Acquire.waitUSec",
+        "Update.cpus", "Revoke.kill",       "Assign.forUSec",
+};
+
+static void encode_limits(JsonWriter *w, const Config *config) {
+        const Limits *limits = &config->limits;
+
+        json_write_object_begin(w, "limits");
+        json_write_int(w, "defaultBufferSize", (int64_t)limits->default_buffer_size);
+        json_write_int(w, "maxBufferSize", (int64_t)limits->max_buffer_size);
+        json_write_int(w, "maxMemoryPerVM", (int64_t)limits->max_memory_per_vm);
+        json_write_int(w, "maxMemoryPerUser", (int64_t)limits->max_memory_per_user);
+        json_write_int(w, "maxMemory", (int64_t)limits->max_memory);
+        json_write_int(w, "maxLeases", limits->max_leases);
+        json_write_int(w, "maxLeasesPerUser", limits->max_leases_per_user);
+        json_write_int(w, "maxConnections", config->max_connections);
+        json_write_int(w, "maxConnectionsPerUser", config->max_connections_per_user);
+        json_write_object_end(w);
+}
+
+static void encode_counter(JsonWriter *w, const char *name, uint64_t value) {
+        json_write_object_begin(w, NULL);
+        json_write_string(w, "name", name);
+        json_write_int(w, "value", (int64_t)value);
+        json_write_object_end(w);
+}
+
+static void encode_counters(JsonWriter *w, const Counters *counters, const VarlinkServerCounters *server) {
+        json_write_array_begin(w, "counters");
+        encode_counter(w, "leases-granted", counters->leases_granted);
+        encode_counter(w, "leases-ended", counters->leases_ended);
+        encode_counter(w, "leases-revoked", counters->leases_revoked);
+        encode_counter(w, "requests-refused", counters->requests_refused);
+        encode_counter(w, "watch-losses", counters->watch_losses);
+        encode_counter(w, "rescans", counters->rescans);
+        encode_counter(w, "reloads", counters->reloads);
+        encode_counter(w, "calls", server->calls);
+        encode_counter(w, "call-errors", server->errors);
+        encode_counter(w, "connections-refused", server->refused_connections);
+        encode_counter(w, "connections-malformed", server->malformed);
+        encode_counter(w, "connections-overflowed", server->overflows);
+        json_write_array_end(w);
+}
+
+static void encode_counts(JsonWriter *w, const Manager *manager, const VarlinkServerCounters *server) {
+        json_write_object_begin(w, "counts");
+        json_write_int(w, "instances", (int64_t)manager->model.instances.n);
+        json_write_int(w, "leases", manager->model.ledger.total.n_leases);
+        json_write_int(w, "waiting", manager->leases.n_waiting);
+        json_write_int(w, "connections", server->connections);
+        json_write_int(w, "watchers", manager->n_watches);
+        json_write_object_end(w);
+}
+
+void encode_host(JsonWriter *w, const char *key, const Manager *manager) {
+        VarlinkServerCounters server;
+
+        varlink_server_get_counters(manager->server, &server);
+
+        json_write_object_begin(w, key);
+        json_write_string(w, "version", SPE_VERSION);
+        json_write_array_begin(w, "features");
+        for (size_t i = 0; i < ELEMENTS_OF(features); i++)
+                json_write_string(w, NULL, features[i]);
+        json_write_array_end(w);
+        json_write_string(w, "level", "none");
+        json_write_string(w, "levelReason",
+                          manager->options.simulate
+                                  ? "this host is simulated: nothing here is real hardware"
+                                  : "this version of spe-broker neither sees nor keeps off host sessions");
+        json_write_object_begin(w, "memlock");
+        json_write_bool(w, "manage", false);
+        json_write_bool(w, "able", false);
+        json_write_object_end(w);
+        encode_limits(w, manager->config);
+        json_write_int(w, "charge", (int64_t)manager->model.ledger.total.bytes);
+        encode_counts(w, manager, &server);
+        encode_counters(w, &manager->counters, &server);
+        json_write_int(w, "nowUSec", (int64_t)manager_now_realtime(manager));
+        json_write_string(w, "bootId", manager->boot_id);
+        json_write_object_end(w);
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Ends. A lease gives back its CPUs when it stops holding them (ended or revoked) and its charge only when it
+ * ends: KVM cannot switch a guest's SPE off, so what a revoked lease may have pinned stays pinned until its
+ * owner is gone or gives its word.
+ */
+
+#include "broker/end.h"
+
+#include <assert.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "broker/encode.h"
+#include "broker/events.h"
+#include "broker/manager.h"
+
+/* Waiters may have been waiting for just this. Without any, a release costs no run of settle. */
+static void let_waiters_in(Manager *manager) {
+        if (manager->leases.n_waiting > 0)
+                manager_mark_dirty(manager, DIRTY_QUEUE);
+}
+
+static void give_back_cpus(Manager *manager, Lease *lease) {
+        occupancy_remove(&manager->model.occupancy, lease->request.policy.mode, &lease->cpus);
+        let_waiters_in(manager);
+}
+
+void lease_end(Manager *manager, Lease *lease, const char *reason) {
+        switch (lease->state) {
+        case LEASE_STATE_QUEUED:
+                if (lease->deadline_usec != UINT64_MAX) {
+                        lease_unlink_waiting(lease);
+                        manager_mark_dirty(manager, DIRTY_QUEUE); /* its claims go too */
+                }
+                break;
+        case LEASE_STATE_GRANTED:
+        case LEASE_STATE_REVOKING:
+                give_back_cpus(manager, lease);
+                break;
+        case LEASE_STATE_REVOKED:
+                manager->leases.n_revoked--;
+                manager_mark_dirty(manager, DIRTY_CONTENTION);
+                let_waiters_in(manager); /* what it was charged is free */
+                break;
+        case LEASE_STATE_ENDED:
+        case _LEASE_STATE_MAX:
+        case _LEASE_STATE_INVALID:
+                assert(false);
+        }
+
+        if (lease_is_charged(lease))
+                manager->counters.leases_ended++;
+        if (lease->instance && lease->instance->state == INSTANCE_STATE_GONE)
+                manager_mark_dirty(manager, DIRTY_INSTANCES);
+
+        ledger_refund(&lease->charge);
+        lease_unlink_revoking(lease);
+        lease->state = LEASE_STATE_ENDED;
+        lease->contended = false;
+        lease->deadline_usec = UINT64_MAX;
+        lease_set_reason(lease, reason);
+
+        events_lease(manager, lease, LEASE_CHANGE_ENDED);
+        lease_free(lease);
+}
+
+void lease_refuse(Manager *manager, Lease *lease, Refusal *refusal) {
+        LeaseStream *stream, *next;
+
+        for (stream = LIST_FIRST(&lease->streams); stream; stream = next) {
+                next = LIST_NEXT(stream, link);
+                if (stream->kind == LEASE_STREAM_FOLLOW)
+                        continue;
+                encode_refusal_error(stream->call, refusal);
+                lease_stream_free(stream);
+        }
+
+        events_refusal(manager, refusal);
+        lease_end(manager, lease, refusal->message);
+        refusal_log_add(&manager->refusals, refusal);
+        manager->counters.requests_refused++;
+}
+
+void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const char *reason, bool kill) {
+        uint64_t now = manager_now_monotonic(manager);
+        uint64_t deadline = grace_usec > UINT64_MAX - 1 - now ? UINT64_MAX - 1 : now + grace_usec;
+
+        if (lease->state == LEASE_STATE_REVOKED && !kill)
+                return; /* it has nothing left to take */
+
+        lease->kill = lease->kill || kill;
+        if (lease->deadline_usec == UINT64_MAX || deadline < lease->deadline_usec) {
+                lease->deadline_usec = deadline;
+                lease->grace_usec = grace_usec;
+        }
+        if (lease->state == LEASE_STATE_GRANTED)
+                lease->state = LEASE_STATE_REVOKING;
+
+        lease_set_reason(lease, reason);
+        lease_link_revoking(lease);
+        manager_mark_dirty(manager, DIRTY_DEADLINES);
+        events_lease(manager, lease, LEASE_CHANGE_REVOKING);
+}
+
+/* SIGTERM first, SIGKILL after a second grace. By pidfd: never another process. */
+static void kill_owner(Lease *lease, uint64_t now) {
+        int sig = lease->terminated ? SIGKILL : SIGTERM;
+
+        /* A failure is not told here: the lease stays listed as revoked, which is what is true. */
+        (void)syscall(SYS_pidfd_send_signal, lease->owner->owner->pidfd, sig, NULL, 0);
+
+        if (lease->terminated) {
+                lease->deadline_usec = UINT64_MAX;
+                lease_unlink_revoking(lease);
+        } else {
+                lease->terminated = true;
+                lease->deadline_usec = now + lease->grace_usec;
+        }
+}
+
+void lease_grace_over(Manager *manager, Lease *lease) {
+        uint64_t now = manager_now_monotonic(manager);
+
+        if (lease->state == LEASE_STATE_REVOKING) {
+                give_back_cpus(manager, lease);
+                lease->state = LEASE_STATE_REVOKED;
+                lease->deadline_usec = UINT64_MAX;
+                manager->leases.n_revoked++;
+                manager->counters.leases_revoked++;
+                manager_mark_dirty(manager, DIRTY_CONTENTION);
+                events_lease(manager, lease, LEASE_CHANGE_REVOKED);
+        }
+
+        if (lease->kill)
+                kill_owner(lease, now);
+        else
+                lease_unlink_revoking(lease);
+}

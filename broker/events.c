@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Events go straight into the connections' buffers: the state told is the state at that moment, and nobody's
+ * slowness holds up anybody else. varlink_call_send() never runs our callbacks, so lists may be walked here.
+ */
+
+#include "broker/events.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "broker/encode.h"
+#include "broker/lease.h"
+#include "broker/manager.h"
+
+static const char *const lease_changes[_LEASE_CHANGE_MAX] = {
+        [LEASE_CHANGE_QUEUED] = "queued",       [LEASE_CHANGE_GRANTED] = "granted",
+        [LEASE_CHANGE_UPDATED] = "updated",     [LEASE_CHANGE_CPUS] = "cpus",
+        [LEASE_CHANGE_CONTENDED] = "contended", [LEASE_CHANGE_UNCONTENDED] = "uncontended",
+        [LEASE_CHANGE_REVOKING] = "revoking",   [LEASE_CHANGE_REVOKED] = "revoked",
+        [LEASE_CHANGE_ENDED] = "ended",
+};
+
+const char *lease_change_to_string(LeaseChange change) {
+        return lease_changes[change];
+}
+
+/* The head of an event: sequence, kind, lost. Its one member and the end follow. */
+static JsonWriter *event_begin(Watch *watch, const char *kind, bool lost) {
+        JsonWriter *w = varlink_call_reply(watch->call, true);
+
+        json_write_object_begin(w, "event");
+        json_write_int(w, "sequence", watch->sequence++);
+        json_write_string(w, "kind", kind);
+        json_write_bool(w, "lost", lost);
+        return w;
+}
+
+static void event_end(Watch *watch, JsonWriter *w) {
+        json_write_object_end(w);
+        varlink_call_send(watch->call);
+}
+
+static void send_snapshot(Watch *watch) {
+        JsonWriter *w = event_begin(watch, "snapshot", watch->lost);
+
+        json_write_object_begin(w, "snapshot");
+        encode_instances(w, watch->manager);
+        encode_leases(w, watch->manager, NULL);
+        json_write_object_end(w);
+        event_end(watch, w);
+        watch->lost = false;
+}
+
+/* True if @watch can take an event now; else it has lost one. */
+static bool watch_is_ready(Watch *watch) {
+        if (!watch->lost && varlink_call_get_backlog(watch->call) > WATCH_BACKLOG_MAX) {
+                watch->lost = true;
+                watch->manager->counters.watch_losses++;
+        }
+
+        return !watch->lost;
+}
+
+static void on_watch_drained(_unused_ VarlinkCall *call, void *userdata) {
+        Watch *watch = userdata;
+
+        if (watch->lost)
+                send_snapshot(watch);
+}
+
+static void on_watch_closed(_unused_ VarlinkCall *call, void *userdata) {
+        watch_free(userdata);
+}
+
+int watch_new(Manager *manager, VarlinkCall *call) {
+        Watch *watch;
+
+        watch = calloc(1, sizeof(*watch));
+        if (!watch)
+                return -ENOMEM;
+
+        watch->manager = manager;
+        watch->call = call;
+        LIST_INSERT_HEAD(&manager->watches, watch, link);
+        manager->n_watches++;
+        varlink_call_watch(call, on_watch_closed, on_watch_drained, watch);
+        send_snapshot(watch);
+        return 0;
+}
+
+Watch *watch_free(Watch *watch) {
+        if (!watch)
+                return NULL;
+
+        LIST_REMOVE(watch, link);
+        watch->manager->n_watches--;
+        free(watch);
+        return NULL;
+}
+
+/* True if this change is the last word to that kind of stream. */
+static bool is_final(LeaseStreamKind kind, LeaseChange change) {
+        return change == LEASE_CHANGE_ENDED || (kind == LEASE_STREAM_WAIT && change == LEASE_CHANGE_GRANTED);
+}
+
+void events_lease(Manager *manager, Lease *lease, LeaseChange change) {
+        LeaseStream *stream, *next;
+        Watch *watch;
+
+        for (stream = LIST_FIRST(&lease->streams); stream; stream = next) {
+                bool final = is_final(stream->kind, change);
+
+                next = LIST_NEXT(stream, link);
+                if (stream->kind == LEASE_STREAM_WAIT && !final)
+                        continue;
+                if (stream->kind == LEASE_STREAM_WAIT && change == LEASE_CHANGE_ENDED)
+                        encode_no_such_lease(stream->call,
+                                             lease->id); /* a lease that never was is no success */
+                else
+                        encode_lease_reply(stream->call, lease, change, !final);
+                if (final)
+                        lease_stream_free(stream);
+        }
+
+        LIST_FOREACH(watch, &manager->watches, link) {
+                JsonWriter *w;
+
+                if (!watch_is_ready(watch))
+                        continue;
+                w = event_begin(watch, "lease", false);
+                json_write_object_begin(w, "lease");
+                json_write_string(w, "change", lease_change_to_string(change));
+                encode_lease(w, "lease", lease);
+                json_write_object_end(w);
+                event_end(watch, w);
+        }
+}
+
+void events_instance(Manager *manager, const Instance *instance) {
+        Watch *watch;
+
+        LIST_FOREACH(watch, &manager->watches, link) {
+                JsonWriter *w;
+
+                if (!watch_is_ready(watch))
+                        continue;
+                w = event_begin(watch, "instance", false);
+                encode_instance(w, "instance", manager, instance);
+                event_end(watch, w);
+        }
+}
+
+void events_refusal(Manager *manager, const Refusal *refusal) {
+        Watch *watch;
+
+        LIST_FOREACH(watch, &manager->watches, link) {
+                JsonWriter *w;
+
+                if (!watch_is_ready(watch))
+                        continue;
+                w = event_begin(watch, "refusal", false);
+                encode_refusal(w, "refusal", refusal);
+                event_end(watch, w);
+        }
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Grants, waits and moves. The charge is the only thing here that can fail, so it is booked first; occupancy
+ * and the lease's own fields follow and cannot.
+ */
+
+#include "broker/grant.h"
+
+#include "broker/events.h"
+#include "broker/manager.h"
+
+int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
+        Model *model = &manager->model;
+        bool waited = lease->deadline_usec != UINT64_MAX;
+        int r;
+
+        r = ledger_charge(&model->ledger, lease->request.policy.uid, lease->request.vm, offer->instance,
+                          offer->charge, &lease->charge);
+        if (r < 0)
+                return r;
+
+        occupancy_add(&model->occupancy, offer->mode, &offer->cpus);
+        lease->instance = offer->instance;
+        lease->pmu_type = offer->instance->pmu_type;
+        lease->cpus = offer->cpus;
+        lease->buffer_size = offer->buffer_size;
+        lease->limited_by = offer->limited_by;
+        lease->state = LEASE_STATE_GRANTED;
+        lease->since_usec = manager_now_realtime(manager);
+        lease->deadline_usec = UINT64_MAX;
+        if (waited)
+                lease_unlink_waiting(lease);
+        manager->counters.leases_granted++;
+        if (manager->leases.n_revoked > 0)
+                manager_mark_dirty(manager, DIRTY_CONTENTION);
+
+        events_lease(manager, lease, LEASE_CHANGE_GRANTED);
+        return 0;
+}
+
+void lease_enqueue(Manager *manager, Lease *lease, const Offer *wanted, uint64_t deadline_usec) {
+        lease->cpus = wanted->cpus;
+        lease->buffer_size = wanted->buffer_size;
+        lease->limited_by = wanted->limited_by;
+        lease->deadline_usec = deadline_usec;
+        lease_link_waiting(lease);
+        claims_add(&manager->claims, wanted->mode, &wanted->cpus);
+        manager_mark_dirty(manager, DIRTY_DEADLINES);
+
+        events_lease(manager, lease, LEASE_CHANGE_QUEUED);
+}
+
+void lease_move(Manager *manager, Lease *lease, const CpuSet *cpus, LeaseChange change) {
+        Occupancy *occupancy = &manager->model.occupancy;
+        LeaseMode mode = lease->request.policy.mode;
+
+        occupancy_remove(occupancy, mode, &lease->cpus);
+        occupancy_add(occupancy, mode, cpus);
+        lease->cpus = *cpus;
+
+        manager_mark_dirty(manager, DIRTY_QUEUE | (manager->leases.n_revoked > 0 ? DIRTY_CONTENTION : 0));
+        events_lease(manager, lease, change);
+}

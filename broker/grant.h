@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * The ways into the model. Each prepares all that can fail first; from the commit on nothing can, so a grant
+ * is whole or has not happened.
+ */
+
+#include "broker/events.h"
+#include "broker/lease.h"
+#include "policy/decide.h"
+
+/*
+ * Turns a queued @lease into a granted one on the terms of @offer, and tells its followers and the watchers.
+ * Calls that waited for it are answered. -ENOMEM, with nothing changed.
+ */
+int lease_grant(Manager *manager, Lease *lease, const Offer *offer);
+
+/* Puts a queued @lease behind the earlier waiters, until @deadline_usec (CLOCK_MONOTONIC). */
+void lease_enqueue(Manager *manager, Lease *lease, const Offer *wanted, uint64_t deadline_usec);
+
+/*
+ * Moves a holding lease to @cpus of its instance. Cannot fail: a lease's CPUs cost nothing. @change is what
+ * followers are told: LEASE_CHANGE_UPDATED (asked for) or LEASE_CHANGE_CPUS (taken away).
+ */
+void lease_move(Manager *manager, Lease *lease, const CpuSet *cpus, LeaseChange change);
