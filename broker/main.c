@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * spe-broker(8): options, signals, sockets, and the loop. After start nothing exits but SIGTERM and SIGINT.
+ */
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+
+#include "broker/listen.h"
+#include "broker/log.h"
+#include "broker/manager.h"
+#include "host/simulate.h"
+
+enum {
+        EXIT_USAGE = 2,
+};
+
+static void help(void) {
+        printf("spe-broker [OPTIONS]\n\n"
+               "Brokers Arm SPE between the host and its KVM guests.\n\n"
+               "  --config FILE    read FILE (and FILE.d/*.conf) instead of /etc/spe-broker/spe-broker.conf\n"
+               "  --root DIR       look at the host, and keep etc/, run/ and var/, below DIR\n"
+               "  --socket PATH    listen at PATH\n"
+               "  --simulate NAME  a built-in host, for a machine without SPE:");
+        for (const char *const *name = simulate_names(); *name; name++)
+                printf(" %s", *name);
+        printf("\n  --help, --version\n\nSee spe-broker(8) and spe-broker.conf(5).\n");
+}
+
+/* 0: go on; 1: done; -EINVAL: wrong usage, which has been told. */
+static int parse_options(int argc, char **argv, ManagerOptions *ret_options) {
+        enum {
+                OPTION_CONFIG = 256,
+                OPTION_ROOT,
+                OPTION_SOCKET,
+                OPTION_SIMULATE,
+                OPTION_HELP,
+                OPTION_VERSION,
+        };
+        static const struct option options[] = {
+                {"config", required_argument, NULL, OPTION_CONFIG},
+                {"root", required_argument, NULL, OPTION_ROOT},
+                {"socket", required_argument, NULL, OPTION_SOCKET},
+                {"simulate", required_argument, NULL, OPTION_SIMULATE},
+                {"help", no_argument, NULL, OPTION_HELP},
+                {"version", no_argument, NULL, OPTION_VERSION},
+                {0},
+        };
+        int c;
+
+        while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0)
+                switch (c) {
+                case OPTION_CONFIG:
+                        ret_options->config = optarg;
+                        break;
+                case OPTION_ROOT:
+                        ret_options->root = optarg;
+                        break;
+                case OPTION_SOCKET:
+                        ret_options->socket = optarg;
+                        break;
+                case OPTION_SIMULATE:
+                        ret_options->simulate = optarg;
+                        break;
+                case 'h':
+                case OPTION_HELP:
+                        help();
+                        return 1;
+                case OPTION_VERSION:
+                        printf("spe-broker " SPE_VERSION "\n");
+                        return 1;
+                default:
+                        return -EINVAL;
+                }
+
+        if (optind < argc) {
+                fprintf(stderr, "spe-broker: %s: takes no arguments; see --help\n", argv[optind]);
+                return -EINVAL;
+        }
+
+        return 0;
+}
+
+static int on_reload(_unused_ sd_event_source *source, _unused_ const struct signalfd_siginfo *info,
+                     void *userdata) {
+        _cleanup_(config_fault_deinit) ConfigFault fault = CONFIG_FAULT_NULL;
+        Manager *manager = userdata;
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
+                   (unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000);
+        (void)manager_reload(manager, &fault); /* what is wrong has been logged, and the running one stays */
+        sd_notify(0, "READY=1");
+        return 0;
+}
+
+/* SIGTERM and SIGINT end the loop, SIGHUP reloads. They are blocked: only the loop sees them. */
+static int add_signals(sd_event *event, Manager *manager) {
+        sigset_t mask;
+        int r;
+
+        sigemptyset(&mask);
+        sigaddset(&mask, SIGTERM);
+        sigaddset(&mask, SIGINT);
+        sigaddset(&mask, SIGHUP);
+        if (sigprocmask(SIG_BLOCK, &mask, NULL) < 0)
+                return -errno;
+
+        r = sd_event_add_signal(event, NULL, SIGTERM, NULL, NULL);
+        if (r < 0)
+                return r;
+        r = sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
+        if (r < 0)
+                return r;
+
+        return sd_event_add_signal(event, NULL, SIGHUP, on_reload, manager);
+}
+
+/* Listens on what systemd handed over; 0 in *@ret_n if that was nothing. */
+static int listen_activated(Manager *manager, int *ret_n) {
+        int n = sd_listen_fds(1);
+
+        if (n < 0)
+                return n;
+
+        for (int i = 0; i < n; i++) {
+                int fd = SD_LISTEN_FDS_START + i, r;
+
+                if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0) {
+                        log_message(LOG_ERR,
+                                    "file descriptor %i from systemd is not a listening stream socket", fd);
+                        return -EINVAL;
+                }
+                r = manager_listen(manager, fd);
+                if (r < 0)
+                        return r;
+        }
+
+        *ret_n = n;
+        return 0;
+}
+
+static int listen_own(Manager *manager, Listener *listener) {
+        const ManagerOptions *options = &manager->options;
+        int r;
+
+        r = listener_open(listener, options->root, options->socket);
+        if (r == LISTENER_E_IN_USE) {
+                log_message(LOG_ERR, "another process listens there already: is spe-broker running?");
+                return -EADDRINUSE;
+        }
+        if (r < 0) {
+                log_message(LOG_ERR, "cannot listen at %s: %s",
+                            options->socket ?: RUNTIME_DIRECTORY "/" SOCKET_NAME, strerror(-r));
+                return r;
+        }
+
+        r = manager_listen(manager, listener->fd);
+        if (r < 0)
+                return r;
+
+        listener->fd = -1;
+        return 0;
+}
+
+static int run(const ManagerOptions *options) {
+        _cleanup_(sd_event_unrefp) sd_event *event = NULL;
+        _cleanup_(manager_freep) Manager *manager = NULL;
+        _cleanup_(listener_deinit) Listener listener = LISTENER_NULL(-1);
+        int r, n_activated;
+
+        r = sd_event_default(&event);
+        if (r < 0)
+                return r;
+        r = manager_new(event, options, &manager);
+        if (r < 0)
+                return r;
+        r = add_signals(event, manager);
+        if (r < 0)
+                return r;
+        r = sd_event_set_watchdog(event, true);
+        if (r < 0)
+                return r;
+
+        r = listen_activated(manager, &n_activated);
+        if (r < 0)
+                return r;
+        listener.root_fd = manager->root_fd;
+        if (n_activated == 0) {
+                r = listen_own(manager, &listener);
+                if (r < 0)
+                        return r;
+        }
+
+        sd_notifyf(0, "READY=1\nSTATUS=%zu SPUs, simulated: %s", manager->model.instances.n,
+                   options->simulate ?: "no");
+        r = sd_event_loop(event);
+        sd_notify(0, "STOPPING=1");
+        return r;
+}
+
+int main(int argc, char **argv) {
+        ManagerOptions options = {0};
+        int r;
+
+        r = parse_options(argc, argv, &options);
+        if (r > 0)
+                return EXIT_SUCCESS;
+        if (r < 0)
+                return EXIT_USAGE;
+
+        r = run(&options);
+        if (r < 0) {
+                log_message(LOG_ERR, "spe-broker ends: %s", strerror(-r));
+                return EXIT_FAILURE;
+        }
+
+        return EXIT_SUCCESS;
+}

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * The manager: puts the parts together at start, in the order in which they depend on each other, and takes
+ * them apart in the reverse. In between it holds the facts (topology, configuration) and runs settle() when
+ * something is dirty.
+ */
+
+#include "broker/manager.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-id128.h>
+
+#include "broker/assign.h"
+#include "broker/end.h"
+#include "broker/events.h"
+#include "broker/log.h"
+#include "broker/methods.h"
+#include "broker/settle.h"
+#include "host/simulate.h"
+#include "util/error.h"
+#include "util/fs.h"
+
+#define SIMULATED_PATH "run/spe-broker/simulated"
+
+static const VarlinkServiceInfo service_info = {
+        .vendor = "The spe-broker authors",
+        .product = "spe-broker",
+        .version = SPE_VERSION,
+        .url = "https://spebroker.io",
+};
+
+uint64_t manager_now_realtime(const Manager *manager) {
+        uint64_t usec = 0;
+
+        (void)sd_event_now(manager->event, CLOCK_REALTIME, &usec);
+        return usec;
+}
+
+uint64_t manager_now_monotonic(const Manager *manager) {
+        uint64_t usec = 0;
+
+        (void)sd_event_now(manager->event, CLOCK_MONOTONIC, &usec);
+        return usec;
+}
+
+void manager_mark_dirty(Manager *manager, unsigned what) {
+        manager->dirty |= what;
+        (void)sd_event_source_set_enabled(manager->settle_source, SD_EVENT_ONESHOT);
+}
+
+static int on_settle(_unused_ sd_event_source *source, void *userdata) {
+        settle(userdata);
+        return 0;
+}
+
+static int on_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+        manager_mark_dirty(userdata, DIRTY_DEADLINES);
+        return 0;
+}
+
+static int add_sources(Manager *manager) {
+        int r;
+
+        r = sd_event_add_defer(manager->event, &manager->settle_source, on_settle, manager);
+        if (r < 0)
+                return r;
+        /* Before anybody else is answered, but after owners that are gone. */
+        r = sd_event_source_set_priority(manager->settle_source,
+                                         (SD_EVENT_PRIORITY_IMPORTANT + SD_EVENT_PRIORITY_NORMAL) / 2);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_enabled(manager->settle_source, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
+
+        r = sd_event_add_time(manager->event, &manager->deadline_timer, CLOCK_MONOTONIC, UINT64_MAX, 1,
+                              on_timer, manager);
+        if (r < 0)
+                return r;
+
+        return sd_event_add_time(manager->event, &manager->expiry_timer, CLOCK_REALTIME, UINT64_MAX, 1,
+                                 on_timer, manager);
+}
+
+/* Opens the root and, below it, the tree to scan. */
+static int open_trees(Manager *manager) {
+        const ManagerOptions *options = &manager->options;
+        int r;
+
+        manager->root_fd = open(options->root ?: "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (manager->root_fd < 0) {
+                r = -errno;
+                log_message(LOG_ERR, "--root %s: %s", options->root ?: "/", strerror(-r));
+                return r;
+        }
+
+        manager->foreign = options->root || options->simulate;
+        if (!options->simulate) {
+                manager->facts_fd = manager->root_fd;
+                return 0;
+        }
+
+        r = fs_mkdir_all(manager->root_fd, SIMULATED_PATH, 0755);
+        if (r == 0) {
+                manager->facts_fd =
+                        openat(manager->root_fd, SIMULATED_PATH, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                r = manager->facts_fd < 0 ? -errno : simulate_write(manager->facts_fd, options->simulate);
+        }
+        if (r == SIMULATE_E_UNKNOWN) {
+                log_message(LOG_ERR, "--simulate %s: there is no such built-in host; see spe-broker --help",
+                            options->simulate);
+                return -EINVAL;
+        }
+        if (r < 0) {
+                log_message(LOG_ERR, "cannot write the simulated host below %s/" SIMULATED_PATH ": %s",
+                            options->root ?: "", strerror(-r));
+                return r;
+        }
+
+        log_message(LOG_WARNING, "SIMULATED HOST %s: no lease granted here means anything for real hardware",
+                    options->simulate);
+        return 0;
+}
+
+static void warn_config(const char *file, unsigned line, const char *message, _unused_ void *userdata) {
+        log_message(LOG_WARNING, "%s:%u: %s", file, line, message);
+}
+
+static int load_config(Manager *manager, Config **ret_config, ConfigFault *ret_fault) {
+        return config_load(manager->root_fd, manager->options.config, warn_config, NULL, ret_config,
+                           ret_fault);
+}
+
+/* From now on @config holds (taken over): limits at once, assignments with the next settle. */
+static void apply_config(Manager *manager, Config *config) {
+        VarlinkServerLimits limits = VARLINK_SERVER_LIMITS_DEFAULT;
+
+        config_free(manager->config);
+        manager->config = config;
+        manager->model.limits = config->limits;
+
+        limits.connections_max = config->max_connections;
+        limits.connections_per_user_max = config->max_connections_per_user;
+        varlink_server_set_limits(manager->server, &limits);
+        manager_mark_dirty(manager, DIRTY_INSTANCES | DIRTY_ASSIGNMENTS | DIRTY_QUEUE);
+}
+
+int manager_reload(Manager *manager, ConfigFault *ret_fault) {
+        ConfigFault fault = CONFIG_FAULT_NULL;
+        Config *config;
+        int r;
+
+        r = load_config(manager, &config, &fault);
+        if (r > 0) {
+                log_message(LOG_ERR, "%s:%u: %s; the running configuration stays in force", fault.file,
+                            fault.line, fault.message);
+                *ret_fault = fault;
+                return CONFIG_E_INVALID;
+        }
+        if (r < 0) {
+                log_message(LOG_ERR, "cannot read the configuration: %s; the running one stays in force",
+                            strerror(-r));
+                return r;
+        }
+
+        apply_config(manager, config);
+        assign_warn_unmatched(manager);
+        manager->counters.reloads++;
+        return 0;
+}
+
+int manager_rescan(Manager *manager) {
+        Topology *topology;
+        int r;
+
+        r = topology_scan(manager->facts_fd, &topology);
+        if (r < 0)
+                return r;
+
+        topology_free(manager->topology);
+        manager->topology = topology;
+        manager->counters.rescans++;
+        manager_mark_dirty(manager, DIRTY_INSTANCES);
+        return 0;
+}
+
+static int first_config(Manager *manager) {
+        _cleanup_(config_fault_deinit) ConfigFault fault = CONFIG_FAULT_NULL;
+        Config *config;
+        int r;
+
+        r = load_config(manager, &config, &fault);
+        if (r > 0) {
+                log_message(LOG_ERR, "%s:%u: %s", fault.file, fault.line, fault.message);
+                return -EINVAL;
+        }
+        if (r < 0) {
+                log_message(LOG_ERR, "cannot read the configuration: %s", strerror(-r));
+                return r;
+        }
+
+        apply_config(manager, config);
+        return 0;
+}
+
+int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_manager) {
+        _cleanup_(manager_freep) Manager *manager = NULL;
+        sd_id128_t boot_id;
+        int r;
+
+        manager = calloc(1, sizeof(*manager));
+        if (!manager)
+                return -ENOMEM;
+
+        manager->event = sd_event_ref(event);
+        manager->options = *options;
+        manager->root_fd = -1;
+        manager->facts_fd = -1;
+        manager->model.assignments = ASSIGNMENT_TABLE_NULL;
+        lease_table_init(&manager->leases);
+        refusal_log_init(&manager->refusals);
+        LIST_INIT(&manager->watches);
+        LIST_INIT(&manager->assign_waits);
+
+        r = sd_id128_get_boot(&boot_id);
+        if (r < 0)
+                return r;
+        sd_id128_to_string(boot_id, manager->boot_id);
+
+        r = add_sources(manager);
+        if (r < 0)
+                return r;
+        r = open_trees(manager);
+        if (r < 0)
+                return r;
+        r = varlink_server_new(event, &service_info, &manager->server);
+        if (r)
+                return error_fold(r);
+        r = methods_register(manager);
+        if (r < 0)
+                return r;
+        r = first_config(manager);
+        if (r < 0)
+                return r;
+        r = assign_load(manager);
+        if (r < 0)
+                return r;
+        r = manager_rescan(manager);
+        if (r < 0)
+                return r;
+        if (manager->topology->problem)
+                log_message(LOG_WARNING, "%s", manager->topology->problem);
+        settle(manager);
+        assign_warn_unmatched(manager);
+
+        *ret_manager = steal_ptr(manager);
+        return 0;
+}
+
+/* Connections go first, and with them all calls; then what they were about. */
+Manager *manager_free(Manager *manager) {
+        Lease *lease;
+
+        if (!manager)
+                return NULL;
+
+        manager->server = varlink_server_free(manager->server);
+        while ((lease = TAILQ_FIRST(&manager->leases.all)))
+                lease_end(manager, lease, "spe-broker stops");
+        while (!LIST_EMPTY(&manager->watches))
+                watch_free(LIST_FIRST(&manager->watches));
+        while (!LIST_EMPTY(&manager->assign_waits))
+                assign_wait_free(LIST_FIRST(&manager->assign_waits));
+
+        sd_event_source_disable_unref(manager->settle_source);
+        sd_event_source_disable_unref(manager->deadline_timer);
+        sd_event_source_disable_unref(manager->expiry_timer);
+        refusal_log_deinit(&manager->refusals);
+        assignment_table_deinit(&manager->model.assignments);
+        ledger_deinit(&manager->model.ledger);
+        instance_table_deinit(&manager->model.instances);
+        topology_free(manager->topology);
+        config_free(manager->config);
+        if (manager->facts_fd >= 0 && manager->facts_fd != manager->root_fd)
+                close(manager->facts_fd);
+        if (manager->root_fd >= 0)
+                close(manager->root_fd);
+        sd_event_unref(manager->event);
+        free(manager);
+        return NULL;
+}
+
+int manager_listen(Manager *manager, int fd) {
+        return error_fold(varlink_server_listen_fd(manager->server, fd));
+}

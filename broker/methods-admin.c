@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Administration: root and AdminGroup. Errors carry this interface's own name, as varlink has it.
+ */
+
+#include "broker/access.h"
+#include "broker/assign.h"
+#include "broker/encode.h"
+#include "broker/end.h"
+#include "broker/manager.h"
+#include "broker/methods.h"
+#include "broker/settle.h"
+
+#define ADMIN_ERROR_PREFIX "io.spebroker.Admin."
+
+static bool is_administrator(const Manager *manager, const VarlinkCall *call) {
+        return access_is_administrator(manager->config, varlink_call_get_peer(call));
+}
+
+static void no_such_instance(Manager *manager, VarlinkCall *call, const char *name) {
+        JsonWriter *w = varlink_call_error(call, ADMIN_ERROR_PREFIX "NoSuchInstance");
+
+        json_write_string(w, "instance", name);
+        json_write_array_begin(w, "instances");
+        for (size_t i = 0; i < manager->model.instances.n; i++)
+                json_write_string(w, NULL, manager->model.instances.entries[i]->name);
+        json_write_array_end(w);
+        varlink_call_send(call);
+}
+
+/*
+ * The CPUs that cpus and instance mean: one of them, or both, and then cpus must be the instance's. CPUs that
+ * no instance has are refused. False: it has been answered.
+ */
+static bool read_cpus(Manager *manager, VarlinkCall *call, struct json_object *parameters, CpuSet *ret_cpus) {
+        CpuSet cpus = CPUSET_NULL, known = CPUSET_NULL;
+        const char *name;
+        bool there;
+
+        if (request_get_cpus(parameters, "cpus", &there, &cpus)) {
+                varlink_call_invalid_parameter(call, "cpus");
+                return false;
+        }
+
+        if (request_get_string(parameters, "instance", &name)) {
+                const Instance *instance = instance_table_find(&manager->model.instances, name);
+
+                if (!instance) {
+                        no_such_instance(manager, call, name);
+                        return false;
+                }
+                known = instance->cpus;
+                if (!there)
+                        cpus = known;
+        } else
+                for (size_t i = 0; i < manager->model.instances.n; i++)
+                        cpuset_or(&known, &manager->model.instances.entries[i]->cpus);
+
+        if (cpuset_is_empty(&cpus) || !cpuset_is_subset(&cpus, &known)) {
+                varlink_call_invalid_parameter(call, "cpus");
+                return false;
+        }
+
+        *ret_cpus = cpus;
+        return true;
+}
+
+/* How long: the origin, and when it ends. False: forUSec is out of range. */
+static bool read_duration(const Manager *manager, struct json_object *parameters,
+                          AssignmentOrigin *ret_origin, uint64_t *ret_until_usec) {
+        uint64_t now = manager_now_realtime(manager);
+        int64_t for_usec;
+
+        *ret_origin = request_get_bool(parameters, "runtime") ? ASSIGNMENT_ORIGIN_RUNTIME
+                                                              : ASSIGNMENT_ORIGIN_PERSISTENT;
+        *ret_until_usec = UINT64_MAX;
+        if (!request_get_int(parameters, "forUSec", &for_usec))
+                return true;
+        if (for_usec < 1 || (uint64_t)for_usec > (uint64_t)INT64_MAX - now)
+                return false;
+
+        *ret_origin = ASSIGNMENT_ORIGIN_RUNTIME;
+        *ret_until_usec = now + (uint64_t)for_usec;
+        return true;
+}
+
+int method_assign(VarlinkCall *call, struct json_object *parameters, void *userdata) {
+        Manager *manager = userdata;
+        const char *vm = NULL, *word = NULL;
+        AssignmentOrigin origin;
+        AssignmentOwner owner;
+        uint64_t until_usec;
+        CpuSet cpus;
+        bool waits;
+        int r;
+
+        if (!is_administrator(manager, call))
+                return varlink_call_permission_denied(call);
+
+        request_get_string(parameters, "owner", &word);
+        owner = assignment_owner_from_string(word);
+        if (request_get_string(parameters, "vm", &vm) &&
+            (!request_vm_name_is_valid(vm) ||
+             (owner != ASSIGNMENT_OWNER_GUEST && owner != ASSIGNMENT_OWNER_ANY)))
+                return varlink_call_invalid_parameter(call, "vm");
+        if (!read_duration(manager, parameters, &origin, &until_usec))
+                return varlink_call_invalid_parameter(call, "forUSec");
+        if (!read_cpus(manager, call, parameters, &cpus))
+                return 0;
+
+        r = assign_set(manager, &cpus, owner, vm, origin, until_usec);
+        if (r < 0)
+                return r;
+
+        settle(manager); /* it holds at once, and the answer says what it did */
+        waits = varlink_call_wants_more(call) && assign_count_barred(manager, &cpus) > 0;
+        if (waits) {
+                r = assign_wait_new(manager, call, &cpus);
+                if (r < 0)
+                        return r;
+        }
+        encode_assign_first_reply(call, manager, waits);
+        return 0;
+}
+
+int method_unassign(VarlinkCall *call, struct json_object *parameters, void *userdata) {
+        Manager *manager = userdata;
+        CpuSet cpus;
+        int r;
+
+        if (!is_administrator(manager, call))
+                return varlink_call_permission_denied(call);
+        if (!read_cpus(manager, call, parameters, &cpus))
+                return 0;
+
+        r = assign_clear(manager, &cpus);
+        if (r < 0)
+                return r;
+
+        return varlink_call_reply_empty(call);
+}
+
+int method_revoke(VarlinkCall *call, struct json_object *parameters, void *userdata) {
+        Manager *manager = userdata;
+        const char *id = "", *reason = "an administrator took it back";
+        int64_t grace_usec = (int64_t)manager->config->revoke_grace_usec;
+        Lease *lease;
+
+        if (!is_administrator(manager, call))
+                return varlink_call_permission_denied(call);
+        if (request_get_int(parameters, "graceUSec", &grace_usec) && grace_usec < 0)
+                return varlink_call_invalid_parameter(call, "graceUSec");
+
+        request_get_string(parameters, "reason", &reason);
+        request_get_string(parameters, "leaseId", &id);
+        lease = lease_find(&manager->leases, id);
+        if (!lease) {
+                json_write_string(varlink_call_error(call, ADMIN_ERROR_PREFIX "NoSuchLease"), "leaseId", id);
+                varlink_call_send(call);
+                return 0;
+        }
+
+        if (lease->state == LEASE_STATE_QUEUED)
+                lease_end(manager, lease, reason);
+        else
+                lease_revoke(manager, lease, (uint64_t)grace_usec, reason,
+                             request_get_bool(parameters, "kill"));
+        return varlink_call_reply_empty(call);
+}
+
+int method_reload(VarlinkCall *call, _unused_ struct json_object *parameters, void *userdata) {
+        _cleanup_(config_fault_deinit) ConfigFault fault = CONFIG_FAULT_NULL;
+        Manager *manager = userdata;
+        JsonWriter *w;
+        int r;
+
+        if (!is_administrator(manager, call))
+                return varlink_call_permission_denied(call);
+
+        r = manager_reload(manager, &fault);
+        if (r < 0)
+                return r;
+        if (r == 0)
+                return varlink_call_reply_empty(call);
+
+        w = varlink_call_error(call, ADMIN_ERROR_PREFIX "InvalidConfiguration");
+        json_write_string(w, "file", fault.file);
+        json_write_int(w, "line", fault.line);
+        json_write_string(w, "message", fault.message);
+        varlink_call_send(call);
+        return 0;
+}
+
+int method_rescan(VarlinkCall *call, _unused_ struct json_object *parameters, void *userdata) {
+        Manager *manager = userdata;
+        int r;
+
+        if (!is_administrator(manager, call))
+                return varlink_call_permission_denied(call);
+
+        r = manager_rescan(manager);
+        if (r < 0)
+                return r;
+
+        settle(manager); /* whoever lists next sees what was found */
+        return varlink_call_reply_empty(call);
+}

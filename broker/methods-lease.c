@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Asking for, following, moving and releasing leases.
+ */
+
+#include "broker/access.h"
+#include "broker/encode.h"
+#include "broker/end.h"
+#include "broker/grant.h"
+#include "broker/manager.h"
+#include "broker/methods.h"
+
+/* Reads the request, or answers why it cannot be: then *@ret_answered. */
+static int read_request(Manager *manager, VarlinkCall *call, struct json_object *parameters,
+                        LeaseRequest *ret_request, bool *ret_answered) {
+        RequestFault fault = {0};
+        struct json_object *object;
+        JsonWriter *w;
+        int r;
+
+        *ret_answered = true;
+        if (!access_may_acquire(manager->config, varlink_call_get_peer(call)))
+                return varlink_call_permission_denied(call);
+
+        json_object_object_get_ex(parameters, "request", &object);
+        r = request_parse(manager, varlink_call_get_peer(call), object, ret_request, &fault);
+        switch (r) {
+        case 0:
+                *ret_answered = false;
+                return 0;
+        case REQUEST_E_INVALID_PARAMETER:
+                return varlink_call_invalid_parameter(call, fault.parameter);
+        case REQUEST_E_PERMISSION_DENIED:
+                return varlink_call_permission_denied(call);
+        case REQUEST_E_NO_PROCESS:
+                w = varlink_call_error(call, "io.spebroker.Broker.NoSuchProcess");
+                json_write_int(w, "pid", fault.pid);
+                varlink_call_send(call);
+                return 0;
+        default:
+                return r;
+        }
+}
+
+static void free_refusals(Refusal **refusals, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                refusal_free(refusals[i]);
+}
+
+static void reply_decision(VarlinkCall *call, const Decision *decision, Refusal *const *refusals) {
+        JsonWriter *w = varlink_call_reply(call, false);
+
+        json_write_object_begin(w, "decision");
+        json_write_bool(w, "granted", decision->granted);
+        if (decision->granted)
+                encode_offer(w, "offer", &decision->offer);
+        else
+                json_write_null(w, "offer");
+        json_write_array_begin(w, "refusals");
+        for (size_t i = 0; i < decision->n_refusals; i++)
+                encode_refusal(w, NULL, refusals[i]);
+        json_write_array_end(w);
+        if (decision->has_counter_offer)
+                encode_offer(w, "counterOffer", &decision->counter_offer);
+        else
+                json_write_null(w, "counterOffer");
+        json_write_object_end(w);
+        varlink_call_send(call);
+}
+
+int method_query(VarlinkCall *call, struct json_object *parameters, void *userdata) {
+        _cleanup_(lease_request_deinit) LeaseRequest request = LEASE_REQUEST_NULL;
+        Refusal *refusals[_REFUSAL_MAX];
+        Manager *manager = userdata;
+        Decision decision;
+        bool answered;
+        int r;
+
+        r = read_request(manager, call, parameters, &request, &answered);
+        if (r < 0 || answered)
+                return r;
+
+        decide(&manager->model, &request.policy, &manager->claims, true, &decision);
+        for (size_t i = 0; i < decision.n_refusals; i++) {
+                r = refusal_new(manager, &request, &decision.refusals[i], &refusals[i]);
+                if (r < 0) {
+                        free_refusals(refusals, i);
+                        return r;
+                }
+        }
+
+        reply_decision(call, &decision, refusals);
+        free_refusals(refusals, decision.n_refusals);
+        return 0;
+}
+
+/* Answers with the first refusal, and keeps it. */
+static int refuse(Manager *manager, VarlinkCall *call, const LeaseRequest *request,
+                  const Decision *decision) {
+        Refusal *refusal;
+        int r;
+
+        r = refusal_new(manager, request, &decision->refusals[0], &refusal);
+        if (r < 0)
+                return r;
+
+        encode_refusal_error(call, refusal);
+        events_refusal(manager, refusal);
+        refusal_log_add(&manager->refusals, refusal);
+        manager->counters.requests_refused++;
+        return 0;
+}
+
+/* The lease that this owner already has by this request id. A queued one is waited for by this call too. */
+static int answer_again(VarlinkCall *call, Lease *lease, const LeaseRequest *request) {
+        LeaseStreamKind kind = varlink_call_wants_more(call) ? LEASE_STREAM_ACQUIRE : LEASE_STREAM_WAIT;
+        int r;
+
+        if (!lease_request_equal(&lease->request, request))
+                return varlink_call_invalid_parameter(call, "requestId");
+
+        if (kind == LEASE_STREAM_WAIT && lease->state != LEASE_STATE_QUEUED) {
+                encode_lease_reply(call, lease, LEASE_CHANGE_NONE, false);
+                return 0;
+        }
+
+        r = lease_stream_new(lease, call, kind);
+        if (r < 0)
+                return r;
+        if (kind == LEASE_STREAM_ACQUIRE)
+                encode_lease_reply(call, lease, LEASE_CHANGE_NONE, true);
+        return 0;
+}
+
+/* A new lease for @request, granted at once or put in the queue until @deadline. */
+static int acquire(Manager *manager, VarlinkCall *call, LeaseRequest *request, const Decision *decision,
+                   uint64_t deadline) {
+        LeaseStreamKind kind = varlink_call_wants_more(call) ? LEASE_STREAM_ACQUIRE : LEASE_STREAM_WAIT;
+        Lease *lease;
+        int r;
+
+        r = lease_new(manager, request, &lease);
+        if (r < 0)
+                return r;
+
+        r = lease_stream_new(lease, call, kind);
+        if (r < 0) {
+                lease_free(lease);
+                return r;
+        }
+
+        if (!decision->granted) {
+                lease_enqueue(manager, lease, &decision->offer, deadline);
+                return 0;
+        }
+
+        r = lease_grant(manager, lease, &decision->offer);
+        if (r < 0) {
+                varlink_call_watch(call, NULL, NULL, NULL);
+                lease_stream_free(LIST_FIRST(&lease->streams));
+                lease_free(lease);
+        }
+        return r;
+}
+
+int method_acquire(VarlinkCall *call, struct json_object *parameters, void *userdata) {
+        _cleanup_(lease_request_deinit) LeaseRequest request = LEASE_REQUEST_NULL;
+        Manager *manager = userdata;
+        int64_t wait_usec = 0;
+        Decision decision;
+        uint64_t now;
+        bool answered;
+        int r;
+
+        if (request_get_int(parameters, "waitUSec", &wait_usec) && wait_usec < 0)
+                return varlink_call_invalid_parameter(call, "waitUSec");
+
+        r = read_request(manager, call, parameters, &request, &answered);
+        if (r < 0 || answered)
+                return r;
+
+        if (request.known && request.id) {
+                Lease *lease = lease_owner_find_request(request.known, request.id);
+
+                if (lease)
+                        return answer_again(call, lease, &request);
+        }
+
+        decide(&manager->model, &request.policy, &manager->claims, false, &decision);
+        if (!decision.granted && !(decision.has_offer && wait_usec > 0))
+                return refuse(manager, call, &request, &decision);
+
+        now = manager_now_monotonic(manager);
+        return acquire(manager, call, &request, &decision, now + (uint64_t)wait_usec);
+}
+
+/* True if @peer is the process that owns @lease; never just the same user. */
+static bool is_owner(const Manager *manager, const Lease *lease, const VarlinkPeer *peer) {
+        return lease->owner == lease_owner_find_peer(&manager->owners, peer);
+}
+
+/* Finds the lease of parameters, for its owner or an administrator; NULL: it has been answered. */
+static Lease *find_own_lease(Manager *manager, VarlinkCall *call, struct json_object *parameters) {
+        const VarlinkPeer *peer = varlink_call_get_peer(call);
+        const char *id = "";
+        Lease *lease;
+
+        request_get_string(parameters, "leaseId", &id);
+        lease = lease_find(&manager->leases, id);
+        if (!lease) {
+                encode_no_such_lease(call, id);
+                return NULL;
+        }
+
+        if (!is_owner(manager, lease, peer) && !access_is_administrator(manager->config, peer)) {
+                varlink_call_permission_denied(call);
+                return NULL;
+        }
+
+        return lease;
+}
+
+int method_follow(VarlinkCall *call, struct json_object *parameters, void *userdata) {
+        Lease *lease = find_own_lease(userdata, call, parameters);
+        int r;
+
+        if (!lease)
+                return 0;
+
+        r = lease_stream_new(lease, call, LEASE_STREAM_FOLLOW);
+        if (r < 0)
+                return r;
+
+        encode_lease_reply(call, lease, LEASE_CHANGE_NONE, true);
+        return 0;
+}
+
+int method_update(VarlinkCall *call, struct json_object *parameters, void *userdata) {
+        Manager *manager = userdata;
+        Lease *lease = find_own_lease(manager, call, parameters);
+        PolicyRequest request;
+        Decision decision;
+        bool there;
+
+        if (!lease)
+                return 0;
+        if (!lease_is_holding(lease))
+                return varlink_call_invalid_parameter(call, "leaseId");
+
+        request = lease->request.policy;
+        if (request_get_cpus(parameters, "cpus", &there, &request.cpus))
+                return varlink_call_invalid_parameter(call, "cpus");
+
+        if (there) {
+                request.has_cpus = true;
+                decide_move(&manager->model, &request, lease->instance, &lease->cpus, &manager->claims,
+                            &decision);
+                if (!decision.granted)
+                        return refuse(manager, call, &lease->request, &decision);
+                lease_move(manager, lease, &request.cpus, LEASE_CHANGE_UPDATED);
+        }
+
+        encode_lease(varlink_call_reply(call, false), "lease", lease);
+        varlink_call_send(call);
+        return 0;
+}
+
+int method_release(VarlinkCall *call, struct json_object *parameters, void *userdata) {
+        Manager *manager = userdata;
+        Lease *lease = find_own_lease(manager, call, parameters);
+
+        if (!lease)
+                return 0;
+
+        lease_end(manager, lease, "it was released");
+        return varlink_call_reply_empty(call);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Reading: everyone who may connect, or ReadGroup.
+ */
+
+#include <string.h>
+
+#include "broker/access.h"
+#include "broker/encode.h"
+#include "broker/events.h"
+#include "broker/manager.h"
+#include "broker/methods.h"
+
+#define NO_ARBITRATION_REASON "this version of spe-broker does not see host sessions (level none)"
+
+static bool may_read(const Manager *manager, const VarlinkCall *call) {
+        return access_may_read(manager->config, varlink_call_get_peer(call));
+}
+
+int method_describe(VarlinkCall *call, _unused_ struct json_object *parameters, void *userdata) {
+        Manager *manager = userdata;
+
+        if (!may_read(manager, call))
+                return varlink_call_permission_denied(call);
+
+        encode_host(varlink_call_reply(call, false), "host", manager);
+        varlink_call_send(call);
+        return 0;
+}
+
+int method_list_instances(VarlinkCall *call, _unused_ struct json_object *parameters, void *userdata) {
+        Manager *manager = userdata;
+
+        if (!may_read(manager, call))
+                return varlink_call_permission_denied(call);
+
+        encode_instances(varlink_call_reply(call, false), manager);
+        varlink_call_send(call);
+        return 0;
+}
+
+int method_list_leases(VarlinkCall *call, struct json_object *parameters, void *userdata) {
+        Manager *manager = userdata;
+        const char *vm = NULL;
+
+        if (!may_read(manager, call))
+                return varlink_call_permission_denied(call);
+
+        request_get_string(parameters, "vm", &vm);
+        encode_leases(varlink_call_reply(call, false), manager, vm);
+        varlink_call_send(call);
+        return 0;
+}
+
+int method_list_sessions(VarlinkCall *call, _unused_ struct json_object *parameters, void *userdata) {
+        Manager *manager = userdata;
+
+        if (!may_read(manager, call))
+                return varlink_call_permission_denied(call);
+
+        json_write_string(varlink_call_error(call, "io.spebroker.Broker.ArbitrationUnavailable"), "reason",
+                          NO_ARBITRATION_REASON);
+        varlink_call_send(call);
+        return 0;
+}
+
+int method_list_refusals(VarlinkCall *call, struct json_object *parameters, void *userdata) {
+        Manager *manager = userdata;
+        const Refusal *refusal;
+        const char *vm = NULL;
+        int64_t limit = REFUSALS_MAX;
+        JsonWriter *w;
+
+        if (!may_read(manager, call))
+                return varlink_call_permission_denied(call);
+        if (request_get_int(parameters, "limit", &limit) && limit < 1)
+                return varlink_call_invalid_parameter(call, "limit");
+        request_get_string(parameters, "vm", &vm);
+
+        w = varlink_call_reply(call, false);
+        json_write_array_begin(w, "refusals");
+        TAILQ_FOREACH(refusal, &manager->refusals.entries, link) {
+                if (vm && strcmp(vm, refusal->vm) != 0)
+                        continue;
+                if (limit-- == 0)
+                        break;
+                encode_refusal(w, NULL, refusal);
+        }
+        json_write_array_end(w);
+        varlink_call_send(call);
+        return 0;
+}
+
+int method_watch(VarlinkCall *call, _unused_ struct json_object *parameters, void *userdata) {
+        Manager *manager = userdata;
+
+        if (!may_read(manager, call))
+                return varlink_call_permission_denied(call);
+
+        return watch_new(manager, call);
+}
