@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 #include "policy/assignment.h"
 int assignment_store_save(int root_fd, const AssignmentTable *table, AssignmentOrigin origin,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "broker/config.h"
 #include <stdlib.h>
 int config_load(int root_fd, const char *path, ConfigWarningFn warn, void *userdata, Config **ret_config, ConfigFault *ret_fault) {
