@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "steps.h"
+#include "tests/daemon/certification/steps.h"
 #include "varlink/client.h"
 #include "varlink/json-read.h"
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "steps.h"
+#include "tests/daemon/certification/steps.h"
 
 int main(int argc, char **argv) {
         if (argc == 4 && strcmp(argv[1], "serve") == 0)

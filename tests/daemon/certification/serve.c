@@ -3,13 +3,14 @@
 /* The service's role, on varlink/server. It says 'ok' to End only if every step came, in order, as it should.
  */
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "steps.h"
+#include "tests/daemon/certification/steps.h"
 #include "util/fs.h"
 #include "varlink/json-read.h"
 #include "varlink/server/server.h"

@@ -2,7 +2,7 @@
 
 /* The table of the certification's values, and what it means that two values are the same. */
 
-#include "steps.h"
+#include "tests/daemon/certification/steps.h"
 
 #include <assert.h>
 #include <string.h>
