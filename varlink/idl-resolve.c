@@ -40,28 +40,28 @@ static int sort_fields(Idl *idl, unsigned *ret_line) {
         return 0;
 }
 
-static int compare_members(const void *a, const void *b) {
-        const IdlMember *const *x = a, *const *y = b;
-        int r = strcmp((*x)->name, (*y)->name);
+static int compare_entries(const void *a, const void *b) {
+        const IdlEntry *x = a, *y = b;
+        int r = strcmp(x->name, y->name);
 
-        return r != 0 ? r : (*x > *y) - (*x < *y);
+        return r != 0 ? r : (x->member > y->member) - (x->member < y->member);
 }
 
-static int sort_members(Idl *idl, unsigned *ret_line) {
+static int index_members(Idl *idl, unsigned *ret_line) {
         if (idl->n_members == 0)
                 return 0;
 
-        idl->sorted = calloc(idl->n_members, sizeof(*idl->sorted));
-        if (!idl->sorted)
+        idl->index = calloc(idl->n_members, sizeof(*idl->index));
+        if (!idl->index)
                 return -ENOMEM;
 
         for (size_t i = 0; i < idl->n_members; i++)
-                idl->sorted[i] = &idl->members[i];
-        qsort(idl->sorted, idl->n_members, sizeof(*idl->sorted), compare_members);
+                idl->index[i] = (IdlEntry){idl->members[i].name, &idl->members[i]};
+        qsort(idl->index, idl->n_members, sizeof(*idl->index), compare_entries);
 
         for (size_t i = 1; i < idl->n_members; i++)
-                if (strcmp(idl->sorted[i - 1]->name, idl->sorted[i]->name) == 0) {
-                        *ret_line = idl->sorted[i]->input->line;
+                if (strcmp(idl->index[i - 1].name, idl->index[i].name) == 0) {
+                        *ret_line = idl->index[i].member->input->line;
                         return IDL_E_SYNTAX;
                 }
 
@@ -93,7 +93,7 @@ int idl_resolve(Idl *idl, unsigned *ret_line) {
         r = sort_fields(idl, ret_line);
         if (r != 0)
                 return r;
-        r = sort_members(idl, ret_line);
+        r = index_members(idl, ret_line);
         if (r != 0)
                 return r;
         return resolve_names(idl, ret_line);

@@ -45,6 +45,12 @@ struct IdlType {
         size_t n_required; /* fields that are not nullable */
 };
 
+/* An entry of the index by name: one name space for all kinds of members. */
+typedef struct IdlEntry {
+        const char *name;
+        const IdlMember *member;
+} IdlEntry;
+
 struct Idl {
         char *text;
         char *names; /* the bytes of all names, each with its NUL */
@@ -52,7 +58,7 @@ struct Idl {
         IdlType *types; /* every type expression, to be freed */
         IdlMember *members;
         size_t n_members;
-        const IdlMember **sorted; /* the members by name: one name space for all kinds */
+        IdlEntry *index; /* as many as there are members, sorted by name */
 };
 
 /* The field or word of that name, or NULL. */

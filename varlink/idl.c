@@ -23,7 +23,7 @@ Idl *idl_free(Idl *idl) {
                 free(type->fields);
                 free(type);
         }
-        free(idl->sorted);
+        free(idl->index);
         free(idl->members);
         free(idl->names);
         free(idl->text);
@@ -39,20 +39,20 @@ const char *idl_get_text(const Idl *idl) {
         return idl->text;
 }
 
-static int compare_member(const void *key, const void *element) {
-        const IdlMember *const *member = element;
+static int compare_entry(const void *key, const void *element) {
+        const IdlEntry *entry = element;
 
-        return strcmp(key, (*member)->name);
+        return strcmp(key, entry->name);
 }
 
 const IdlMember *idl_find(const Idl *idl, IdlMemberKind kind, const char *name) {
-        const IdlMember **found;
+        const IdlEntry *found;
 
         if (idl->n_members == 0)
                 return NULL;
 
-        found = bsearch(name, idl->sorted, idl->n_members, sizeof(*idl->sorted), compare_member);
-        return found && (*found)->kind == kind ? *found : NULL;
+        found = bsearch(name, idl->index, idl->n_members, sizeof(*idl->index), compare_entry);
+        return found && found->member->kind == kind ? found->member : NULL;
 }
 
 size_t idl_get_n_members(const Idl *idl) {
