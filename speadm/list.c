@@ -31,8 +31,7 @@ static const TableColumn columns[] = {
         [COLUMN_ASSIGNED] = {"ASSIGNED", TABLE_TRUNC},
 };
 
-/* "guest:web", or "0-1:host,2-3:guest:web" where they differ from the instance's CPUs: no spaces, one word.
- */
+/* "guest:web", or "0-1:host 2-3:guest:web" where they are not all of the instance's CPUs. */
 static char *assignments_text(const struct json_object *instance) {
         const struct json_object *assignments = field_array(instance, "assignments");
         const char *all = field_string(instance, "cpus");

@@ -43,13 +43,14 @@ static void print_lease(const char *change, const struct json_object *lease) {
 }
 
 static void print_instance(const struct json_object *instance) {
-        const char *problem = field_string(instance, "problem");
+        const char *problem = field_string(instance, "problem"),
+                   *online = field_string(instance, "onlineCpus");
         char charge[TEXT_SIZE_MAX];
 
-        printf("%s: %s, CPUs %s on line, %" PRIu64 " leases, %s charged",
+        printf("%s: %s, %s%s on line, leases: %" PRIu64 ", %s charged",
                or_question_mark(field_string(instance, "name")),
-               or_question_mark(field_string(instance, "state")),
-               or_question_mark(field_string(instance, "onlineCpus")), field_unsigned(instance, "leases"),
+               or_question_mark(field_string(instance, "state")), online && *online ? "CPUs " : "no CPU",
+               online ? online : "", field_unsigned(instance, "leases"),
                text_size(field_unsigned(instance, "charge"), charge));
         if (problem)
                 printf(" (%s)", problem);
@@ -72,8 +73,8 @@ static void print_event(const struct json_object *event) {
 
         printf("%s ", text_time((int64_t)time(NULL) * 1000000, now));
         if (snapshot)
-                printf("%s%zu instances, %zu leases\n",
-                       field_bool(event, "lost") ? "events were lost; now " : "",
+                printf("%sinstances: %zu, leases: %zu\n",
+                       field_bool(event, "lost") ? "events were lost; now: " : "",
                        array_length(field_array(snapshot, "instances")),
                        array_length(field_array(snapshot, "leases")));
         else if (lease)

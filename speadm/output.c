@@ -82,21 +82,42 @@ int table_print(Table *table) {
         return table->error == 0 ? SPEADM_DONE : complain_memory();
 }
 
-/* DEL and U+0080 to U+009F may stand in JSON as they are, and a terminal would obey them. Both can only be
- * inside strings here. */
-static void print_escaped(const char *text) {
+/* The bytes at @text that are printed another way, and that way. */
+static size_t respell(const char *text, char ret_instead[static 8]) {
+        const unsigned char *c = (const unsigned char *)text;
+
+        /* DEL and U+0080 to U+009F may stand in JSON as they are, and a terminal would obey them. */
+        if (c[0] == 0x7f || (c[0] == 0xc2 && c[1] < 0xa0)) {
+                size_t n = c[0] == 0x7f ? 1 : 2;
+
+                (void)snprintf(ret_instead, 8, "\\u%04x", c[n - 1]);
+                return n;
+        }
+        /* json-c breaks the line in empty arrays and objects. A line break cannot be inside a string. */
+        if ((c[0] == '[' || c[0] == '{') && c[1] == '\n') {
+                size_t n = 2 + strspn(text + 2, " ");
+
+                (void)snprintf(ret_instead, 8, c[0] == '[' ? "[]" : "{}");
+                return text[n] == ret_instead[1] ? n + 1 : 0;
+        }
+        return 0;
+}
+
+static void print_respelled(const char *text) {
         const char *p = text;
+        char instead[8];
 
-        for (; *p; p++) {
-                const unsigned char *c = (const unsigned char *)p;
+        while (*p) {
+                size_t n = respell(p, instead);
 
-                if (c[0] != 0x7f && !(c[0] == 0xc2 && c[1] < 0xa0))
-                        continue;
-                fwrite(text, 1, (size_t)(p - text), stdout);
-                if (c[0] == 0xc2)
+                if (n == 0) {
                         p++;
-                printf("\\u%04x", (unsigned char)*p);
-                text = p + 1;
+                        continue;
+                }
+                fwrite(text, 1, (size_t)(p - text), stdout);
+                fputs(instead, stdout);
+                p += n;
+                text = p;
         }
         fputs(text, stdout);
 }
@@ -106,7 +127,7 @@ static int print_json(struct json_object *value, int flags) {
 
         if (!text)
                 return complain_memory();
-        print_escaped(text);
+        print_respelled(text);
         putchar('\n');
         return SPEADM_DONE;
 }
@@ -116,7 +137,7 @@ int json_print(struct json_object *value, const char *empty) {
                 puts(empty);
                 return SPEADM_DONE;
         }
-        return print_json(value, JSON_C_TO_STRING_PRETTY);
+        return print_json(value, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED);
 }
 
 int json_print_line(struct json_object *value) {

@@ -53,7 +53,7 @@ char *text_duration(uint64_t usec, char buffer[static TEXT_TIME_MAX]) {
         large = usec / units[i].usec;
         small = i + 2 < ELEMENTS_OF(units) ? usec % units[i].usec / units[i + 1].usec : 0;
         if (small)
-                (void)snprintf(buffer, TEXT_TIME_MAX, "%llu%s %llu%s", large, units[i].name, small,
+                (void)snprintf(buffer, TEXT_TIME_MAX, "%llu%s%llu%s", large, units[i].name, small,
                                units[i + 1].name);
         else
                 (void)snprintf(buffer, TEXT_TIME_MAX, "%llu%s", large, units[i].name);
@@ -119,8 +119,8 @@ static int clean_string(struct json_object *string) {
 
                 if (length == 0)
                         fputc(text[i++], file);
-                else
-                        fprintf(file, code > 0xff ? "\\u%04x" : "\\x%02x", code);
+                else /* as JSON spells it; libsmartcols would spell "\\x1b" out once more */
+                        fprintf(file, "\\u%04x", code);
                 i += length;
         }
         r = ferror(file);

@@ -3,7 +3,7 @@
 
 /*
  * Words for people: sizes, times, and texts that strangers wrote. VM and command names may hold anything, so
- * what a terminal would obey is spelled out ("\x1b") before it gets near one.
+ * what a terminal would obey is spelled out ("\u001b") before it gets near one.
  */
 
 #include <json-c/json.h>
@@ -16,7 +16,7 @@
 
 /* "4M", "1.5G": one decimal at most, and none that is 0. Returns @buffer. */
 char *text_size(uint64_t bytes, char buffer[static TEXT_SIZE_MAX]);
-/* "2h 5m", "1m 30s", "8s", "250ms": the two largest units. Returns @buffer. */
+/* "2h5m", "1m30s", "8s", "250ms": the two largest units, in one word. Returns @buffer. */
 char *text_duration(uint64_t usec, char buffer[static TEXT_TIME_MAX]);
 /* A point in time as the local "2026-11-22 17:20:01". Returns @buffer. */
 char *text_time(int64_t usec, char buffer[static TEXT_TIME_MAX]);

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""speadm run: what the command finds, where it runs, and whose exit status it is."""
+
+import json
+import os
+import subprocess
+import sys
+
+import cli
+import fake
+from cli import FAILED, REFUSED
+
+SHOW = ("import json, os; print(json.dumps({"
+        "'environment': {k: v for k, v in os.environ.items() if k.startswith('SPE_BROKER')},"
+        "'affinity': sorted(os.sched_getaffinity(0)), 'descriptors': sorted(map(int, os.listdir('/proc/self/fd')))}))")
+HERE = sorted(os.sched_getaffinity(0))
+
+
+class TestRun(cli.TestCase):
+    def granted(self, **members):
+        return self.fake(Acquire={"lease": fake.lease(**members), "change": None})
+
+    def show(self, broker, *arguments):
+        result = self.speadm("run", "--vcpus", "2", *arguments, "--", sys.executable, "-c", SHOW, socket=broker.path)
+        return json.loads(result.out), result.err
+
+    def test_environment(self):
+        broker = self.granted(cpus=str(HERE[0]), bufferSize=1 << 20)
+        shown, errors = self.show(broker)
+        self.assertEqual(errors, "")
+        self.assertEqual(shown["environment"], {
+            "SPE_BROKER_LEASE": "0123456789abcdef0123456789abcdef", "SPE_BROKER_PMU_TYPE": "8",
+            "SPE_BROKER_CPUS": str(HERE[0]), "SPE_BROKER_BUFFER_SIZE": "1048576", "SPE_BROKER_INTERRUPT": "21"})
+
+    def test_pinned(self):
+        shown, _ = self.show(self.granted(cpus=str(HERE[-1])))
+        self.assertEqual(shown["affinity"], HERE[-1:])
+
+    def test_some_cpus_are_elsewhere(self):
+        """Those that are here are enough."""
+        shown, errors = self.show(self.granted(cpus=f"{HERE[0]},4000-4095"))
+        self.assertEqual((shown["affinity"], errors), (HERE[:1], ""))
+
+    def test_another_machine(self):
+        """A broker that looks at another machine, or simulates one: said, never silent."""
+        shown, errors = self.show(self.granted(cpus="4000-4003"))
+        self.assertEqual(shown["affinity"], HERE)
+        self.assertEqual(errors, "speadm: this machine has none of CPUs 4000-4003 (the broker looks at another one):"
+                                 " running unpinned\n")
+
+    def test_no_descriptor_is_left(self):
+        """The lease does not hang on the connection, and the command has no business with it."""
+        shown, _ = self.show(self.granted(cpus=str(HERE[0])))
+        self.assertEqual(len(shown["descriptors"]), 4, "three, and that of the directory itself")
+
+    def test_limited(self):
+        broker = self.granted(cpus=str(HERE[0]), bufferSize=1 << 20, limitedBy="MaxMemory")
+        _, errors = self.show(broker)
+        self.assertEqual(errors, "speadm: the buffer is 1M instead of 4M: limited by MaxMemory\n")
+
+    def test_request(self):
+        broker = self.granted(cpus=str(HERE[0]))
+        self.show(broker, "--vm", "web", "--cpus", "0", "--instance", "arm_spe_0", "--buffer", "1M", "--exact",
+                  "--mode", "guest", "--wait", "1m30s")
+        self.show(broker)
+        request = {"vm": "web", "vcpus": 2, "cpus": "0", "instance": "arm_spe_0", "bufferSize": 1 << 20,
+                   "exact": True, "mode": "guest"}
+        self.assertEqual(broker.calls, [("Acquire", {"request": request, "waitUSec": 90000000}, False),
+                                        ("Acquire", {"request": {"vcpus": 2}}, False)])
+
+    def test_command_keeps_its_options(self):
+        broker = self.granted(cpus=str(HERE[0]))
+        for dashes in ([], ["--"]):
+            result = self.speadm("run", "--vcpus", "2", *dashes, "echo", "--vcpus", "9", "--json", socket=broker.path)
+            self.assertEqual(result.out, "--vcpus 9 --json\n")
+
+    def test_exit_status_is_the_command_s(self):
+        broker = self.granted(cpus=str(HERE[0]))
+        for code in (0, 1, 3, 77, 200):
+            self.speadm("run", "--vcpus", "2", "sh", "-c", f"exit {code}", socket=broker.path, expect=code)
+        self.speadm("run", "--vcpus", "2", "sh", "-c", "kill -TERM $$", socket=broker.path, expect=-15)
+
+    def test_cannot_execute(self):
+        broker = self.granted(cpus=str(HERE[0]))
+        directory = self.directory()
+        text = directory / "text"
+        text.write_text("no program")
+        for command, code, reason in (("no-such-command-anywhere", 127, "No such file or directory"),
+                                      (directory / "absent", 127, "No such file or directory"),
+                                      (directory, 126, "Permission denied"), (text, 126, "Permission denied")):
+            result = self.speadm("run", "--vcpus", "2", "--", command, socket=broker.path, expect=code)
+            self.assertEqual(self.sentence(result), f"cannot execute '{command}': {reason}")
+
+    def test_refused(self):
+        marker = self.directory() / "marker"
+        broker = self.fake(Acquire=fake.Error("Busy", holders=[fake.holder()]))
+        result = self.speadm("run", "--vcpus", "2", "touch", marker, socket=broker.path, expect=REFUSED)
+        self.assertTrue(self.sentence(result).startswith("busy: lease 0123456789ab of VM web"))
+        self.assertFalse(marker.exists(), "the command does not run")
+
+    def test_broken_grant(self):
+        for lease in ({}, fake.lease() | {"cpus": None}, fake.lease(cpus="many")):
+            broker = self.fake(check=False, Acquire={"lease": lease})
+            result = self.speadm("run", "--vcpus", "2", "true", socket=broker.path, expect=FAILED)
+            self.assertIn("CPUs", self.sentence(result))
+
+    def test_waits(self):
+        """The answer may come late, as long as --wait allows."""
+        broker = self.fake(Acquire=fake.HOLD)
+        process = subprocess.Popen(self.command("run", "--vcpus", "1", "--wait", "1h", "true", socket=broker.path),
+                                   env=self.environment())
+        cli.harness.wait_for(lambda: broker.calls, "the call")
+        self.assertIsNone(process.poll())
+        process.terminate()
+        self.assertEqual(process.wait(cli.DEADLINE), -15)
+
+
+if __name__ == "__main__":
+    cli.main()

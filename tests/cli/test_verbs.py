@@ -1,0 +1,426 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What each verb asks for, and what it makes of the answer: as text and as JSON."""
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import termios
+
+import cli
+import fake
+from cli import DONE, FAILED, HOST_CANNOT, NO_BROKER, REFUSED
+
+INSTANCES = [
+    fake.instance(leasedCpus="0-1", leases=2, charge=16908288, assignments=[
+        fake.assignment("0-1", "guest", vm="web"),
+        fake.assignment("2-3", "none", state="draining", origin="runtime", remainingUSec=5000000)]),
+    fake.instance("arm_spe_1", pmuType=9, cpus="4-11", onlineCpus="4-10", guest="no",
+                  guestReason="KVM_CAP_ARM_SPE is not there", assignments=[fake.assignment("4-11", "host")]),
+    fake.instance("arm_spe_2", pmuType=None, state="partial", cpus="", onlineCpus="", driver="unknown",
+                  problem="there is no file type: the driver is still probing, or failed to"),
+]
+LEASES = [
+    fake.lease("0123456789abcdef0123456789abcdef"),
+    fake.lease("012345fedcba98760123456789abcdef", vm="db", mode="exclusive", state="revoking", vcpus=16,
+               bufferSize=1 << 20, charge=1536 << 20, remainingUSec=7500000, reason="the operator wants it back"),
+    fake.lease("fedcba98765432100123456789abcdef", vm="queue", instance="", pmuType=None, cpus="", bufferSize=0,
+               charge=0, state="queued", remainingUSec=90000000, owner={"pid": None, "command": None}),
+]
+REFUSALS = [
+    fake.refusal(vm="web", pid=1234, uid=1000, holders=[fake.holder()]),
+    fake.refusal("LimitExceeded", message="MaxBufferSize is 64M.", limit="MaxBufferSize", requested=1 << 30,
+                 available=64 << 20),
+]
+# What a stranger may call itself: escapes, a newline, C1, and a mark that turns the line around.
+HOSTILE = "a\x1b[31mb\nc\x7f\u009b\u202ed"
+HOSTILE_SHOWN = "a\\u001b[31mb\\u000ac\\u007f\\u009b\\u202ed"
+
+
+class TestList(cli.TestCase):
+    def test_text(self):
+        broker = self.fake(ListInstances={"instances": INSTANCES})
+        result = self.speadm("list", socket=broker.path)
+        self.golden("list.txt", result.out)
+        self.assertEqual(self.speadm(socket=broker.path).out, result.out, "list is the default")
+        self.assertEqual(broker.calls, [("ListInstances", {}, False)] * 2)
+
+    def test_no_legend(self):
+        broker = self.fake(ListInstances={"instances": INSTANCES})
+        result = self.speadm("--no-legend", "list", socket=broker.path)
+        self.golden("list-no-legend.txt", result.out)
+        self.assertEqual(self.speadm("list", "--no-legend", socket=broker.path).out, result.out)
+        self.assertEqual(len(result.out.splitlines()), len(INSTANCES), "rows and nothing else")
+
+    def test_json(self):
+        broker = self.fake(ListInstances={"instances": INSTANCES})
+        result = self.speadm("-j", "list", socket=broker.path)
+        self.golden("list.json", result.out)
+        self.assertEqual(json.loads(result.out), INSTANCES, "as the broker sent it")
+        for line in (["--json"], ["-j"], ["list", "--json"], ["list", "-j", "--no-legend"]):
+            self.assertEqual(self.speadm(*line, socket=broker.path).out, result.out)
+
+    def test_one_is_an_array_too(self):
+        broker = self.fake(ListInstances={"instances": INSTANCES[:1]})
+        self.assertEqual(json.loads(self.speadm("-j", socket=broker.path).out), INSTANCES[:1])
+
+    def test_nothing(self):
+        broker = self.fake(ListInstances={"instances": []}, ListLeases={"leases": []}, ListRefusals={"refusals": []})
+        for verb, remark in (("list", "This host has no SPU"), ("leases", "No leases."), ("refusals", "No refusals.")):
+            with self.subTest(verb):
+                self.assertEqual(self.speadm(verb, "-j", socket=broker.path).out, "[]\n")
+                self.assertEqual(self.speadm(verb, "--no-legend", socket=broker.path).out, "")
+                self.assertIn(remark, self.speadm(verb, socket=broker.path).out)
+
+    def test_newer_broker(self):
+        """Members and words that this version does not know change nothing."""
+        newer = INSTANCES[0] | {"state": "resting", "colour": "green"}
+        broker = self.fake(check=False, ListInstances={"instances": [newer], "more": {}})
+        self.assertIn("resting", self.speadm(socket=broker.path).out)
+        self.assertEqual(json.loads(self.speadm("-j", socket=broker.path).out), [newer])
+
+    def test_columns_stay(self):
+        """The same columns whatever the content, each cell filled: scripts count them."""
+        plain = fake.instance(cpus="", onlineCpus="")
+        outputs = []
+        for instances in ([plain], INSTANCES[:1], INSTANCES):
+            broker = self.fake(ListInstances={"instances": instances})
+            outputs.append(self.speadm(socket=broker.path).out.splitlines())
+        self.assertEqual(len({tuple(o[0].split()) for o in outputs}), 1)
+        self.assertEqual(len(outputs[0][1].split()), len(outputs[0][0].split()))
+
+    def test_broken_types(self):
+        """A broker that breaks its own interface is survived."""
+        broker = self.fake(check=False, ListInstances={"instances": [{"name": 5, "charge": -1, "cpus": None}, 7]})
+        self.assertEqual(len(self.speadm("list", "--no-legend", socket=broker.path).out.splitlines()), 2)
+        broker = self.fake(check=False, ListInstances={"instances": "none"})
+        self.assertEqual(self.speadm("list", "-j", socket=broker.path).out, "[]\n")
+
+
+class TestTerminal(cli.TestCase):
+    def on_terminal(self, broker, columns, *arguments):
+        controller, terminal = pty.openpty()
+        termios.tcsetwinsize(terminal, (24, columns))
+        attributes = termios.tcgetattr(terminal)
+        attributes[1] &= ~termios.OPOST
+        termios.tcsetattr(terminal, termios.TCSANOW, attributes)
+        try:
+            self.speadm(*arguments, socket=broker.path, stdout=terminal)
+            output = b""
+            while select.select([controller], [], [], 0)[0]:
+                output += os.read(controller, 65536)
+            return output.decode()
+        finally:
+            os.close(controller)
+            os.close(terminal)
+
+    def test_width(self):
+        leases = [fake.lease(vm="a-name-that-is-much-too-long-for-a-narrow-terminal" * 3)]
+        broker = self.fake(ListLeases={"leases": leases})
+        for columns in (120, 132):
+            lines = self.on_terminal(broker, columns, "leases").splitlines()
+            self.assertEqual(len(lines), 2)
+            self.assertLessEqual(max(map(len, lines)), columns)
+            self.assertIn("qemu-system-aar"[:4], lines[1])
+        self.assertIn(leases[0]["vm"], self.speadm("leases", socket=broker.path).out, "elsewhere nothing is cut")
+
+
+class TestLeases(cli.TestCase):
+    def test_text(self):
+        broker = self.fake(ListLeases={"leases": LEASES})
+        self.golden("leases.txt", self.speadm("leases", socket=broker.path).out)
+        self.golden("leases-no-legend.txt", self.speadm("leases", "--no-legend", socket=broker.path).out)
+
+    def test_json(self):
+        broker = self.fake(ListLeases={"leases": LEASES})
+        self.assertEqual(json.loads(self.speadm("leases", "-j", socket=broker.path).out), LEASES)
+
+    def test_vm(self):
+        broker = self.fake(ListLeases={"leases": []})
+        self.speadm("leases", "--vm", "web", socket=broker.path)
+        self.speadm("leases", socket=broker.path)
+        self.assertEqual(broker.calls, [("ListLeases", {"vm": "web"}, False), ("ListLeases", {}, False)])
+
+
+class TestRefusals(cli.TestCase):
+    def test_text(self):
+        broker = self.fake(ListRefusals={"refusals": REFUSALS})
+        result = self.speadm("refusals", "--vm", "web", "--limit", "5", socket=broker.path)
+        self.golden("refusals.txt", result.out)
+        self.assertEqual(broker.calls, [("ListRefusals", {"vm": "web", "limit": 5}, False)])
+
+    def test_json(self):
+        broker = self.fake(ListRefusals={"refusals": REFUSALS})
+        self.assertEqual(json.loads(self.speadm("refusals", "-j", socket=broker.path).out), REFUSALS)
+
+
+class TestStatus(cli.TestCase):
+    def test_text(self):
+        self.golden("status.txt", self.speadm("status", socket=self.fake(Describe={"host": fake.host()}).path).out)
+
+    def test_memlock(self):
+        for memlock, shown in (((True, True), "managed"), ((True, False), "managed, no capability"),
+                               ((False, True), "unmanaged")):
+            host = fake.host(memlock=dict(zip(("manage", "able"), memlock)), levelReason=None)
+            result = self.speadm("status", socket=self.fake(Describe={"host": host}).path)
+            self.assertRegex(result.out, rf"(?m)^Memlock limits: +{shown}$")
+            self.assertRegex(result.out, r"(?m)^Arbitration level: +none$")
+
+    def test_json(self):
+        broker = self.fake(Describe={"host": fake.host()})
+        self.assertEqual(json.loads(self.speadm("status", "-j", socket=broker.path).out), fake.host())
+
+
+class TestQuery(cli.TestCase):
+    def query(self, decision, *arguments, expect):
+        broker = self.fake(Query={"decision": {"granted": False, "offer": None, "refusals": [],
+                                               "counterOffer": None} | decision})
+        return self.speadm("query", "--vcpus", "2", *arguments, socket=broker.path, expect=expect), broker
+
+    def test_granted(self):
+        result, broker = self.query({"granted": True, "offer": fake.offer(limitedBy="MaxMemory")}, expect=DONE)
+        self.golden("query-granted.txt", result.out)
+        self.assertEqual(broker.calls, [("Query", {"request": {"vcpus": 2}}, False)])
+
+    def test_request(self):
+        _, broker = self.query({"granted": True, "offer": fake.offer()}, "--vm", "web", "--cpus", "0-3,8",
+                               "--instance", "arm_spe_0", "--buffer", "4M", "--exact", "--mode", "shared", "--pid",
+                               "17", expect=DONE)
+        self.assertEqual(broker.calls[0][1]["request"], {
+            "vm": "web", "vcpus": 2, "cpus": "0-3,8", "instance": "arm_spe_0", "bufferSize": 4 << 20, "exact": True,
+            "mode": "shared", "pid": 17})
+
+    def test_refused(self):
+        refusals = [fake.refusal(holders=[fake.holder()]), REFUSALS[1]]
+        result, _ = self.query({"refusals": refusals, "counterOffer": fake.offer(bufferSize=65536)}, "--vm",
+                               "it's a vm", expect=REFUSED)
+        self.golden("query-refused.txt", result.out)
+        self.assertEqual(result.err, "", "the answer is on stdout")
+
+    def test_paste(self):
+        """The line offered is one that works: it asks for what the offer says."""
+        vm = "it's a $(vm)"
+        result, _ = self.query({"refusals": [fake.refusal()], "counterOffer": fake.offer(bufferSize=5 << 12)}, "--vm",
+                               vm, expect=REFUSED)
+        line = result.out.splitlines()[-1].strip()
+        self.assertTrue(line.startswith("speadm run "), line)
+        self.assertTrue(line.endswith(" -- COMMAND"), line)
+        line = line.replace("speadm run", '"$SPEADM" --socket "$SOCKET" query').removesuffix(" -- COMMAND")
+        broker = self.fake(Query={"decision": {"granted": True, "offer": fake.offer(), "refusals": [],
+                                               "counterOffer": None}})
+        subprocess.run(["sh", "-c", line], check=True, stdout=subprocess.DEVNULL, timeout=cli.DEADLINE,
+                       env=self.environment(SPEADM=cli.SPEADM, SOCKET=str(broker.path)))
+        self.assertEqual(broker.calls[0][1]["request"], {
+            "vm": vm, "vcpus": 2, "cpus": "0-3", "instance": "arm_spe_0", "bufferSize": 5 << 12, "mode": "guest"})
+
+    def test_json(self):
+        decision = {"granted": False, "offer": None, "refusals": REFUSALS, "counterOffer": fake.offer()}
+        result, _ = self.query(decision, "-j", expect=REFUSED)
+        self.assertEqual(json.loads(result.out), decision)
+
+    def test_exit_status_is_the_first_refusal_s(self):
+        for error, members, code in (
+                ("Busy", {}, REFUSED), ("LimitExceeded", {}, REFUSED), ("NotAssigned", {}, REFUSED),
+                ("BufferSizeNotRepresentable", {}, REFUSED), ("InstanceNotReady", {}, HOST_CANNOT),
+                ("GuestUnsupported", {}, HOST_CANNOT), ("ArbitrationUnavailable", {}, HOST_CANNOT),
+                ("NoSuchInstance", {"instances": []}, HOST_CANNOT), ("NoInstanceForCpus", {}, HOST_CANNOT),
+                ("NoSuchInstance", {"instances": [{"name": "arm_spe_0", "cpus": "0"}]}, FAILED),
+                ("NoInstanceForCpus", {"instances": [{"name": "arm_spe_0", "cpus": "0"}]}, FAILED)):
+            with self.subTest(error, **members):
+                self.query({"refusals": [fake.refusal(error, **members), fake.refusal()]}, expect=code)
+
+
+class TestAssign(cli.TestCase):
+    def test_parameters(self):
+        nothing = {"affected": [], "draining": []}
+        for line, parameters in (
+                ("assign host --cpus 0-3", {"cpus": "0-3", "owner": "host"}),
+                ("assign --instance arm_spe_0 guest --vm web",
+                 {"instance": "arm_spe_0", "owner": "guest", "vm": "web"}),
+                ("assign any --cpus 1 --instance arm_spe_0 --runtime",
+                 {"cpus": "1", "instance": "arm_spe_0", "owner": "any", "runtime": True}),
+                ("assign none --cpus 1 --for 1m", {"cpus": "1", "owner": "none", "forUSec": 60000000}),
+                ("drain --cpus 0", {"cpus": "0", "owner": "none"}),
+                ("drain --instance arm_spe_0 --for 2h --runtime",
+                 {"instance": "arm_spe_0", "owner": "none", "runtime": True, "forUSec": 7200000000})):
+            with self.subTest(line):
+                broker = self.fake(Assign=nothing)
+                result = self.speadm(*line.split(), socket=broker.path)
+                self.assertEqual((result.out, result.err), ("", ""), "nothing is in the way: nothing to say")
+                self.assertEqual(broker.calls, [("Assign", parameters, False)])
+
+    def test_displaced(self):
+        answer = {"affected": LEASES[1:2], "draining": [fake.session()]}
+        broker = self.fake(Assign=answer)
+        self.golden("assign.txt", self.speadm("assign", "host", "--cpus", "0", socket=broker.path).out)
+        result = self.speadm("assign", "host", "--cpus", "0", "-j", socket=broker.path)
+        self.assertEqual(json.loads(result.out), answer)
+
+    def test_wait(self):
+        """With --wait it ends when the last step is told, and not before."""
+        first = {"affected": LEASES[1:2], "draining": []}
+        last = {"affected": [], "draining": []}
+        broker = self.fake(Assign=[first, first, last])
+        self.assertIn("db", self.speadm("drain", "--cpus", "0", "--wait", socket=broker.path).out)
+        self.assertEqual(broker.calls, [("Assign", {"cpus": "0", "owner": "none"}, True)])
+        self.assertEqual(json.loads(self.speadm("drain", "--cpus", "0", "--wait", "-j", socket=broker.path).out), last)
+
+        broker = self.fake(Assign=[first, fake.HOLD])
+        process = subprocess.Popen(self.command("drain", "--cpus", "0", "--wait", socket=broker.path),
+                                   stdout=subprocess.PIPE, env=self.environment())
+        self.assertIn(b"shrink or are revoked", process.stdout.readline(), "told at once")
+        self.assertIsNone(process.poll())
+        process.terminate()
+        process.wait(cli.DEADLINE)
+        process.stdout.close()
+
+    def test_unassign(self):
+        broker = self.fake(Unassign={})
+        self.assertEqual(self.speadm("unassign", "--cpus", "0-1", socket=broker.path).out, "")
+        self.assertEqual(self.speadm("unassign", "--instance", "arm_spe_0", "-j", socket=broker.path).out, "{}\n")
+        self.assertEqual(broker.calls, [("Unassign", {"cpus": "0-1"}, False),
+                                        ("Unassign", {"instance": "arm_spe_0"}, False)])
+
+
+class TestEnd(cli.TestCase):
+    WHOLE = LEASES[0]["leaseId"]
+
+    def test_whole_id(self):
+        """A whole id is the broker's to judge."""
+        broker = self.fake(Release={}, Revoke={})
+        self.assertEqual(self.speadm("release", self.WHOLE, socket=broker.path).out, "")
+        self.assertEqual(self.speadm("release", self.WHOLE, "-j", socket=broker.path).out, "{}\n")
+        self.speadm("revoke", self.WHOLE, "--grace", "250ms", "--reason", "a new kernel", "--kill", socket=broker.path)
+        self.assertEqual(broker.calls, [
+            ("Release", {"leaseId": self.WHOLE}, False), ("Release", {"leaseId": self.WHOLE}, False),
+            ("Revoke", {"leaseId": self.WHOLE, "graceUSec": 250000, "reason": "a new kernel", "kill": True}, False)])
+
+    def test_prefix(self):
+        broker = self.fake(ListLeases={"leases": LEASES}, Release={}, Revoke={})
+        self.speadm("release", "0123456", socket=broker.path)
+        self.speadm("revoke", "f", socket=broker.path)
+        self.assertEqual(broker.calls[1::2], [("Release", {"leaseId": self.WHOLE}, False),
+                                              ("Revoke", {"leaseId": LEASES[2]["leaseId"]}, False)])
+
+    def test_ambiguous(self):
+        broker = self.fake(ListLeases={"leases": LEASES})
+        sentence = self.sentence(self.speadm("release", "0123", socket=broker.path, expect=FAILED))
+        self.assertEqual(sentence, f"'0123' stands for several leases: {LEASES[0]['leaseId']} (VM web),"
+                                   f" {LEASES[1]['leaseId']} (VM db)")
+        self.assertEqual([call[0] for call in broker.calls], ["ListLeases"], "nothing is released")
+
+    def test_unknown(self):
+        broker = self.fake(ListLeases={"leases": LEASES})
+        self.assertEqual(self.sentence(self.speadm("revoke", "00", socket=broker.path, expect=FAILED)),
+                         "there is no lease 00 (any more); see 'speadm leases'")
+
+
+class TestService(cli.TestCase):
+    def test_rescan_reload(self):
+        broker = self.fake(Rescan={}, Reload={})
+        for verb in ("rescan", "reload"):
+            self.assertEqual(self.speadm(verb, socket=broker.path).out, "")
+            self.assertEqual(self.speadm(verb, "-j", socket=broker.path).out, "{}\n")
+        self.assertEqual([call[0] for call in broker.calls], ["Rescan", "Rescan", "Reload", "Reload"])
+
+
+class TestMonitor(cli.TestCase):
+    EVENTS = [
+        fake.event(0, "snapshot", {"instances": INSTANCES, "leases": LEASES}),
+        fake.event(1, "lease", {"change": "granted", "lease": LEASES[0]}),
+        fake.event(2, "lease", {"change": "revoking", "lease": LEASES[1]}),
+        fake.event(3, "lease", {"change": "queued", "lease": LEASES[2]}),
+        fake.event(4, "instance", INSTANCES[2]),
+        fake.event(5, "refusal", REFUSALS[0]),
+        fake.event(6, "snapshot", {"instances": [], "leases": []}, lost=True),
+    ]
+
+    def watch(self, *arguments, events, interrupt):
+        broker = self.fake(Watch=events)
+        process = subprocess.Popen(self.command("monitor", *arguments, socket=broker.path), stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, env=self.environment())
+        lines = [process.stdout.readline().decode() for _ in self.EVENTS]
+        if interrupt:
+            process.send_signal(interrupt)
+        rest, errors = process.communicate(timeout=cli.DEADLINE)
+        self.assertEqual(rest, b"")
+        self.assertEqual(broker.calls, [("Watch", {}, True)])
+        return process.returncode, lines, errors.decode()
+
+    def test_text(self):
+        """Every event is on its way as soon as it is there; an interrupt is the way to end it."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            code, lines, errors = self.watch(events=self.EVENTS + [fake.HOLD], interrupt=number)
+            self.assertEqual((code, errors), (DONE, ""))
+        self.golden("monitor.txt", cli.normalise("".join(lines)))
+
+    def test_json(self):
+        _, lines, _ = self.watch("-j", events=self.EVENTS + [fake.HOLD], interrupt=signal.SIGINT)
+        self.assertEqual([json.loads(line) for line in lines], [e["event"] for e in self.EVENTS])
+
+    def test_broker_goes_away(self):
+        code, _, errors = self.watch(events=self.EVENTS + [fake.HANG_UP], interrupt=None)
+        self.assertEqual(code, NO_BROKER)
+        self.assertRegex(errors, r"\Aspeadm: the broker at .* closed the connection: .*\n\Z")
+
+    def test_broker_ends_the_stream(self):
+        code, _, errors = self.watch(events=self.EVENTS, interrupt=None)
+        self.assertEqual((code, errors), (NO_BROKER, "speadm: the broker ended the stream of events\n"))
+
+    def test_unknown_kind(self):
+        broker = self.fake(check=False, Watch=[fake.event(0, "weather", {"sun": True})])
+        result = self.speadm("monitor", socket=broker.path, expect=NO_BROKER)
+        self.assertIn("an event of kind weather\n", result.out)
+
+
+class TestHostile(cli.TestCase):
+    """Strings that strangers wrote never reach a terminal as they are."""
+
+    def assert_safe(self, text, shown):
+        self.assertIn(shown, text)
+        for character in text:
+            self.assertFalse(character < " " and character != "\n" or "\x7f" <= character < "\xa0" or
+                             character == "\u202e", ascii(text))
+
+    def test_text(self):
+        broker = self.fake(
+            ListInstances={"instances": [fake.instance(problem=HOSTILE, assignments=[
+                fake.assignment("0-3", "guest", vm=HOSTILE)])]},
+            ListLeases={"leases": [fake.lease(vm=HOSTILE, owner={"command": HOSTILE})]},
+            ListRefusals={"refusals": [fake.refusal(vm=HOSTILE, message=HOSTILE)]},
+            Describe={"host": fake.host(levelReason=HOSTILE)},
+            Query={"decision": {"granted": False, "offer": None, "refusals": [fake.refusal(message=HOSTILE)],
+                                "counterOffer": None}},
+            Assign={"affected": [fake.lease(vm=HOSTILE)], "draining": [fake.session(command=HOSTILE)]},
+            Watch=[fake.event(0, "lease", {"change": "granted", "lease": fake.lease(vm=HOSTILE)})])
+        for line, code in (("list", DONE), ("leases", DONE), ("refusals", DONE), ("status", DONE),
+                           ("query --vcpus 1", REFUSED), ("drain --cpus 0", DONE), ("monitor", NO_BROKER)):
+            with self.subTest(line):
+                result = self.speadm(*line.split(), socket=broker.path, expect=code)
+                self.assert_safe(result.out, HOSTILE_SHOWN)
+
+    def test_json(self):
+        broker = self.fake(ListLeases={"leases": [fake.lease(vm=HOSTILE)]})
+        result = self.speadm("leases", "-j", socket=broker.path)
+        self.assertEqual(json.loads(result.out)[0]["vm"], HOSTILE, "no byte of it is lost")
+        for character in result.out:
+            self.assertFalse(character < " " and character != "\n" or "\x7f" <= character < "\xa0", ascii(result.out))
+
+    def test_errors(self):
+        broker = self.fake(Rescan=fake.Error("InstanceNotReady", instance=HOSTILE, state="partial", reason="r"),
+                           Reload=fake.Error("Busy", holders=[fake.holder(command=HOSTILE)]))
+        for verb, arguments in (("rescan", []), ("rescan", ["-j"]), ("reload", []), ("reload", ["-j"])):
+            code = HOST_CANNOT if verb == "rescan" else REFUSED
+            result = self.speadm(verb, *arguments, socket=broker.path, expect=code)
+            self.assert_safe(self.sentence(result), HOSTILE_SHOWN)
+
+    def test_other_languages(self):
+        """What is merely foreign stays as it is."""
+        broker = self.fake(ListLeases={"leases": [fake.lease(vm="Prüfstand-機械")]})
+        self.assertIn("Prüfstand-機械", self.speadm("leases", socket=broker.path).out)
+
+
+if __name__ == "__main__":
+    cli.main()
