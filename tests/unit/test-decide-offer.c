@@ -2,7 +2,7 @@
 
 /* What the decision says beyond yes and no: counter-offers, moves, and what a lease keeps. */
 
-#include "policy-host.h"
+#include "tests/unit/policy-host.h"
 
 static void test_counter_offer(_unused_ void **state) {
         PolicyRequest r = request("2-6");

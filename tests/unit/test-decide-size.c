@@ -2,7 +2,7 @@
 
 /* The rules about sizes and limits: each refusal beside the largest request that is granted. */
 
-#include "policy-host.h"
+#include "tests/unit/policy-host.h"
 
 static void test_representable(_unused_ void **state) {
         const RefusalFacts *facts;

@@ -5,7 +5,7 @@
  * beside the nearest request that is granted.
  */
 
-#include "policy-host.h"
+#include "tests/unit/policy-host.h"
 
 static void test_names(_unused_ void **state) {
         static const char *const names[] = {
