@@ -362,10 +362,10 @@ typedef struct Listener {
 static void listener_init(Listener *listener, int backlog) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-        strcpy(listener->directory, "/tmp/spe-client-XXXXXX");
+        snprintf(listener->directory, sizeof(listener->directory), "/tmp/spe-client-XXXXXX");
         assert_non_null(mkdtemp(listener->directory));
         snprintf(listener->path, sizeof(listener->path), "%s/socket", listener->directory);
-        strcpy(address.sun_path, listener->path);
+        memcpy(address.sun_path, listener->path, strlen(listener->path) + 1);
 
         listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         assert_true(listener->fd >= 0);

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * What libspebroker makes of the objects on the wire: leases, decisions and refusals that are whole or are
+ * nothing, and requests byte for byte.
+ */
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <spebroker/spebroker.h>
+
+#include "libspebroker/decision.h"
+#include "libspebroker/lease.h"
+#include "libspebroker/refusal.h"
+#include "libspebroker/request.h"
+#include "tests/unit/broker-messages.h"
+#include "util/cleanup.h"
+
+static void test_cpu_set(_unused_ void **state) {
+        _cleanup_(spebroker_lease_unrefp) struct spebroker_lease *lease = NULL;
+        struct json_object *parameters;
+        cpu_set_t set, small;
+
+        parameters = json_tokener_parse(
+                "{\"lease\":" LEASE_WITH("9", "\"4-5,64\"", "4096", MEMLOCK, "granted") "}");
+        assert_int_equal(lease_new(parameters, &lease), 0);
+        json_object_put(parameters);
+
+        CPU_ZERO(&set);
+        CPU_SET(3, &set);
+        assert_int_equal(spebroker_lease_get_cpu_set(lease, sizeof(set), &set), 0);
+        assert_int_equal(CPU_COUNT(&set), 3);
+        assert_true(CPU_ISSET(4, &set) && CPU_ISSET(5, &set) && CPU_ISSET(64, &set));
+
+        CPU_ZERO(&small);
+        CPU_SET(3, &small);
+        assert_int_equal(spebroker_lease_get_cpu_set(lease, CPU_ALLOC_SIZE(64), &small), -ERANGE);
+        assert_true(CPU_COUNT(&small) == 1 && CPU_ISSET(3, &small));
+}
+
+/* What a VMM would hand to the kernel is right, or there is no lease. */
+static void test_bad_lease(_unused_ void **state) {
+        static const char *const bad[] = {
+                "{}",
+                "{\"lease\":null}",
+                "{\"lease\":[]}",
+                "{\"lease\":{}}",
+                "{\"lease\":" LEASE("granted") ",\"change\":7}",
+                "{\"lease\":" LEASE_WITH("\"9\"", "\"4\"", "4096", MEMLOCK, "granted") "}",
+                "{\"lease\":" LEASE_WITH("-1", "\"4\"", "4096", MEMLOCK, "granted") "}",
+                "{\"lease\":" LEASE_WITH("2147483648", "\"4\"", "4096", MEMLOCK, "granted") "}",
+                "{\"lease\":" LEASE_WITH("9.0", "\"4\"", "4096", MEMLOCK, "granted") "}",
+                "{\"lease\":" LEASE_WITH("9", "null", "4096", MEMLOCK, "granted") "}",
+                "{\"lease\":" LEASE_WITH("9", "\"all\"", "4096", MEMLOCK, "granted") "}",
+                "{\"lease\":" LEASE_WITH("9", "\"4096\"", "4096", MEMLOCK, "granted") "}",
+                "{\"lease\":" LEASE_WITH("9", "\"4\"", "0", MEMLOCK, "granted") "}",
+                "{\"lease\":" LEASE_WITH("9", "\"4\"", "-4096", MEMLOCK, "granted") "}",
+                "{\"lease\":" LEASE_WITH("9", "\"4\"", "true", MEMLOCK, "granted") "}",
+                "{\"lease\":" LEASE_WITH("9", "\"4\"", "4096", "null", "granted") "}",
+                "{\"lease\":" LEASE_WITH("9", "\"4\"", "4096", "{\"bytes\":1}", "granted") "}",
+        };
+        static const char *const good[] = {
+                "{\"lease\":" LEASE("granted") ",\"change\":\"granted\"}",
+                "{\"lease\":" LEASE("some-newer-word") "}",
+                "{\"lease\":" LEASE_WITH("null", "\"\"", "0", MEMLOCK, "queued") "}",
+        };
+        struct spebroker_lease *lease = NULL;
+
+        for (size_t i = 0; i < ELEMENTS_OF(bad); i++) {
+                struct json_object *parameters = json_tokener_parse(bad[i]);
+
+                assert_non_null(parameters);
+                assert_int_equal(lease_new(parameters, &lease), -EPROTO);
+                assert_null(lease);
+                json_object_put(parameters);
+        }
+        for (size_t i = 0; i < ELEMENTS_OF(good); i++) {
+                struct json_object *parameters = json_tokener_parse(good[i]);
+
+                assert_non_null(parameters);
+                assert_int_equal(lease_new(parameters, &lease), 0);
+                lease = spebroker_lease_unref(lease);
+                json_object_put(parameters);
+        }
+}
+
+static void assert_written(const struct spebroker_request *request, const char *expected) {
+        _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(4096);
+        JsonWriter writer;
+
+        json_writer_init(&writer, &buffer);
+        json_write_object_begin(&writer, NULL);
+        request_write(request, &writer);
+        json_write_object_end(&writer);
+        assert_int_equal(json_writer_finish(&writer), 0);
+        assert_int_equal(buffer_append(&buffer, "", 1), 0);
+        assert_string_equal(buffer.data + buffer.start, expected);
+}
+
+static void test_request(_unused_ void **state) {
+        _cleanup_(spebroker_request_unrefp) struct spebroker_request *request = NULL;
+
+        assert_int_equal(spebroker_request_new(4, &request), 0);
+        assert_written(request, "{\"request\":{\"vcpus\":4}}");
+        assert_false(request_is_repeatable(request));
+
+        assert_int_equal(spebroker_request_set_vm(request, "x"), 0);
+        assert_int_equal(spebroker_request_set_vm(request, "\xc3\xa4 \"b\""), 0);
+        assert_int_equal(spebroker_request_set_cpus(request, "0-3"), 0);
+        assert_int_equal(spebroker_request_set_instance(request, "arm_spe_0"), 0);
+        assert_int_equal(spebroker_request_set_buffer_size(request, INT64_MAX), 0);
+        spebroker_request_set_exact(request, true);
+        assert_int_equal(spebroker_request_set_mode(request, SPEBROKER_MODE_EXCLUSIVE), 0);
+        assert_int_equal(spebroker_request_set_pid(request, 17), 0);
+        assert_int_equal(spebroker_request_set_request_id(request, "r"), 0);
+        assert_written(request,
+                       "{\"request\":{\"vm\":\"\xc3\xa4 \\\"b\\\"\",\"vcpus\":4,\"cpus\":\"0-3\","
+                       "\"instance\":\"arm_spe_0\",\"bufferSize\":9223372036854775807,\"exact\":true,"
+                       "\"mode\":\"exclusive\",\"pid\":17,\"requestId\":\"r\"}}");
+        assert_true(request_is_repeatable(request));
+
+        /* What is refused leaves what was set. */
+        assert_int_equal(spebroker_request_set_vm(request, "\xff"), -EINVAL);
+        assert_int_equal(spebroker_request_set_buffer_size(request, (uint64_t)INT64_MAX + 1), -EINVAL);
+        assert_int_equal(spebroker_request_set_mode(request, (enum spebroker_mode)4), -EINVAL);
+        assert_int_equal(spebroker_request_set_pid(request, -1), -EINVAL);
+        assert_int_equal(spebroker_request_set_cpus(request, NULL), 0);
+        assert_int_equal(spebroker_request_set_instance(request, NULL), 0);
+        assert_int_equal(spebroker_request_set_buffer_size(request, 0), 0);
+        spebroker_request_set_exact(request, false);
+        assert_written(request,
+                       "{\"request\":{\"vm\":\"\xc3\xa4 \\\"b\\\"\",\"vcpus\":4,\"mode\":\"exclusive\","
+                       "\"pid\":17,\"requestId\":\"r\"}}");
+
+        assert_int_equal(spebroker_request_set_vm(request, NULL), 0);
+        assert_int_equal(spebroker_request_set_mode(request, SPEBROKER_MODE_SHARED), 0);
+        assert_int_equal(spebroker_request_set_pid(request, 0), 0);
+        assert_int_equal(spebroker_request_set_request_id(request, NULL), 0);
+        assert_written(request, "{\"request\":{\"vcpus\":4,\"mode\":\"shared\"}}");
+        assert_int_equal(spebroker_request_set_mode(request, SPEBROKER_MODE_GUEST), 0);
+        assert_written(request, "{\"request\":{\"vcpus\":4,\"mode\":\"guest\"}}");
+}
+
+/* Every error in words, with its fields. */
+static void test_sentences(_unused_ void **state) {
+        static const struct {
+                const char *error;
+                const char *parameters;
+                const char *message;
+        } cases[] = {
+                {"NoSuchInstance", "{\"instance\":\"arm_spe_9\",\"instances\":[\"arm_spe_0\",\"arm_spe_1\"]}",
+                 "There is no instance arm_spe_9; there is arm_spe_0, arm_spe_1."},
+                {"NoSuchInstance", "{\"instance\":\"arm_spe_9\",\"instances\":[]}",
+                 "There is no instance arm_spe_9; this host has none."},
+                {"InstanceNotReady",
+                 "{\"instance\":\"arm_spe_1\",\"state\":\"partial\",\"reason\":\"No type.\"}",
+                 "arm_spe_1 cannot be leased now, it is partial: No type."},
+                {"GuestUnsupported", "{\"instance\":\"arm_spe_1\",\"reason\":\"nVHE.\"}",
+                 "KVM cannot give arm_spe_1 to a guest: nVHE."},
+                {"NoInstanceForCpus",
+                 "{\"cpus\":\"3-4\",\"instances\":[{\"name\":\"arm_spe_0\",\"cpus\":\"0-3\"},"
+                 "{\"name\":\"arm_spe_1\",\"cpus\":\"4-11\"}]}",
+                 "No one instance has all of CPUs 3-4; there is arm_spe_0 with CPUs 0-3, arm_spe_1 with CPUs "
+                 "4-11."},
+                {"NotAssigned", "{\"cpus\":\"0-3\",\"owner\":\"host\",\"vm\":null}",
+                 "CPUs 0-3 are assigned to host."},
+                {"NotAssigned", "{\"cpus\":\"0-3\",\"owner\":\"guest\",\"vm\":\"b\"}",
+                 "CPUs 0-3 are assigned to guest, for VM b."},
+                {"Busy", "{\"holders\":[]}", "An earlier request waits for the same CPUs."},
+                {"LimitExceeded", "{\"limit\":\"MaxMemory\",\"requested\":8,\"available\":7}",
+                 "The limit MaxMemory would be exceeded: 8 asked for, 7 left."},
+                {"BufferSizeNotRepresentable", "{\"requested\":5000,\"nearest\":4096}",
+                 "The hardware cannot represent a buffer of 5000 bytes; the nearest is 4096."},
+                {"NoSuchLease", "{\"leaseId\":\"ab\"}", "There is no lease ab (any more)."},
+                {"ArbitrationUnavailable", "{\"reason\":\"No BPF.\"}",
+                 "Host sessions cannot be seen or kept off: No BPF."},
+                {"NoSuchProcess", "{\"pid\":12}", "There is no process 12."},
+                {"InvalidParameter", "{\"parameter\":\"vcpus\"}",
+                 "The broker does not accept this value of vcpus."},
+                {"PermissionDenied", "{}", "The broker does not permit this to this user."},
+                {"Novelty", "{\"limit\":7}", "The broker answers io.spebroker.Broker.Novelty."},
+        };
+
+        for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+                _cleanup_(refusal_freep) struct spebroker_refusal *refusal = NULL;
+                struct json_object *parameters = json_tokener_parse(cases[i].parameters);
+                char error[128];
+
+                assert_non_null(parameters);
+                snprintf(error, sizeof(error), "io.spebroker.Broker.%s", cases[i].error);
+                assert_int_equal(refusal_new_error(error, parameters, &refusal), 0);
+                json_object_put(parameters);
+                assert_string_equal(spebroker_refusal_get_name(refusal), cases[i].error);
+                assert_string_equal(spebroker_refusal_get_message(refusal), cases[i].message);
+        }
+}
+
+static void test_refusal_fields(_unused_ void **state) {
+        _cleanup_(refusal_freep) struct spebroker_refusal *refusal = NULL, *bare = NULL, *bad = NULL;
+        struct json_object *parameters;
+        int64_t value = 3;
+
+        parameters = json_tokener_parse("{\"cpus\":\"0-3\",\"vm\":\"b\",\"requested\":8,\"available\":\"7\","
+                                        "\"instances\":[\"x\",{\"name\":\"y\",\"cpus\":\"4\"},7]}");
+        assert_int_equal(refusal_new_error("a.b.C", parameters, &refusal), 0);
+        json_object_put(parameters);
+        assert_string_equal(spebroker_refusal_get_string(refusal, "cpus"), "0-3");
+        assert_string_equal(spebroker_refusal_get_string(refusal, "assignedVm"), "b");
+        assert_null(spebroker_refusal_get_string(refusal, "requested"));
+        assert_null(spebroker_refusal_get_string(refusal, "nothing"));
+        assert_false(spebroker_refusal_get_integer(refusal, "cpus", &value));
+        assert_false(spebroker_refusal_get_integer(refusal, "available", &value));
+        assert_int_equal(value, 3);
+        assert_true(spebroker_refusal_get_integer(refusal, "requested", &value));
+        assert_int_equal(value, 8);
+        assert_string_equal(spebroker_refusal_get_instance_name(refusal, 0), "x");
+        assert_null(spebroker_refusal_get_instance_cpus(refusal, 0));
+        assert_string_equal(spebroker_refusal_get_instance_name(refusal, 1), "y");
+        assert_string_equal(spebroker_refusal_get_instance_cpus(refusal, 1), "4");
+        assert_null(spebroker_refusal_get_instance_name(refusal, 2));
+        assert_null(spebroker_refusal_get_instance_name(refusal, 3));
+
+        assert_int_equal(refusal_new_error("Bare", NULL, &bare), 0);
+        assert_string_equal(spebroker_refusal_get_name(bare), "Bare");
+        assert_null(spebroker_refusal_get_string(bare, "cpus"));
+
+        parameters = json_tokener_parse("{\"holders\":[{\"kind\":\"lease\"}]}");
+        assert_int_equal(refusal_new_error("a.b.Busy", parameters, &bad), -EPROTO);
+        json_object_put(parameters);
+        assert_null(bad);
+}
+
+static void test_bad_decision(_unused_ void **state) {
+        static const char *const bad[] = {
+                "{}",
+                "{\"decision\":{\"granted\":true,\"refusals\":[]}}",
+                "{\"decision\":{\"granted\":false,\"offer\":" OFFER ",\"refusals\":[]}}",
+                "{\"decision\":{\"granted\":false,\"refusals\":{}}}",
+                "{\"decision\":{\"granted\":false,\"refusals\":[7]}}",
+                "{\"decision\":{\"granted\":false,\"refusals\":[" REFUSAL ",{\"error\":\"a.b.C\"}]}}",
+                "{\"decision\":{\"granted\":true,\"offer\":{},\"refusals\":[]}}",
+        };
+
+        for (size_t i = 0; i < ELEMENTS_OF(bad); i++) {
+                struct json_object *parameters = json_tokener_parse(bad[i]);
+                struct spebroker_decision *decision = NULL;
+
+                assert_non_null(parameters);
+                assert_int_equal(decision_new(parameters, &decision), -EPROTO);
+                assert_null(decision);
+                json_object_put(parameters);
+        }
+}
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_cpu_set),        cmocka_unit_test(test_bad_lease),
+                cmocka_unit_test(test_request),        cmocka_unit_test(test_sentences),
+                cmocka_unit_test(test_refusal_fields), cmocka_unit_test(test_bad_decision),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
