@@ -3,6 +3,7 @@
 /* What the server survives: slow, greedy and vanishing peers, and handlers that free what they stand on. */
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/un.h>
 
@@ -131,8 +132,8 @@ static void test_message_limit(void **state) {
         limits.message_max = 1000;
         varlink_server_set_limits(f->server, &limits);
         memset(message, 'x', sizeof(message));
-        memcpy(message, head, strlen(head));
-        memcpy(message + 1000 - strlen("\"}}"), "\"}}", sizeof("\"}}"));
+        memcpy(message, head, sizeof(head) - 1);
+        (void)snprintf(message + 1000 - strlen("\"}}"), sizeof("\"}}"), "\"}}");
         send_bytes(f, message, sizeof(message));
         receive(f);
         assert_false(f->eof);

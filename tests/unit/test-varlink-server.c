@@ -69,6 +69,8 @@ static void test_errors(void **state) {
                  SERVICE_ERROR("InvalidParameter", "{\"parameter\":\"word\"}")},
                 {CALL("Stream", "{\"n\":3}"), "{\"error\":\"org.varlink.service.ExpectedMore\"}"},
                 {CALL("Fail", "{\"code\":12}"), ERROR("io.systemd.System", "{\"errno\":12}")},
+                {CALL("Fail", "{\"code\":0}"),
+                 ERROR("io.systemd.System", "{\"errno\":131}")}, /* half a reply */
                 {CALL("Refuse", "{\"text\":\"no\"}"), ERROR("org.example.test.Refused", "{\"text\":\"no\"}")},
                 {CALL("Refuse", "{\"text\":\"\"}"), "{\"error\":\"org.example.test.Bare\"}"},
         };

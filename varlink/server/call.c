@@ -141,6 +141,8 @@ int call_dispatch(VarlinkCall *call, const char *message, size_t n) {
         server->counters.calls++;
 
         r = call_run(call, envelope.method);
+        if (r == 0 && call->writing)
+                r = -ENOTRECOVERABLE; /* begun and not sent: half a message must not get out */
         if (r != 0 && call->active)
                 varlink_call_system_error(call, error_fold(r));
         return 0;
