@@ -54,7 +54,9 @@ const IdlMember *idl_get_member(const Idl *idl, size_t i); /* in the text's orde
 
 /*
  * Checks @object (NULL counts as {}) against a struct type. On a positive outcome *@ret_field is the bare
- * name of the innermost field at fault ("cgroup" for {"request": {"cgroup": ...}}); it lives as long as
- * @object and @idl.
+ * name of the innermost field at fault ("cgroup" for {"request": {"cgroup": ...}}); an array's or map's
+ * element is told by the field that it stands in, and "" is @object itself. It lives as long as @object and
+ * @idl. Absent and null are the same, and any type but a nullable one misses its value then; a float may be
+ * written as an integer, an int not as a double. Allocates nothing.
  */
 int idl_check(const Idl *idl, const IdlType *type, struct json_object *object, const char **ret_field);

@@ -94,12 +94,24 @@ static void test_steady_queue(_unused_ void **state) {
         assert_true(buffer.size <= 1024);
 }
 
+/* What has once been moved is not moved again before as many bytes have been appended. */
+static void test_compaction_pays(_unused_ void **state) {
+        _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(1 << 20);
+        char text[512] = {0};
+
+        assert_int_equal(buffer_append(&buffer, text, sizeof(text)), 0);
+        assert_int_equal(buffer.size, sizeof(text));
+        buffer_consume(&buffer, 1);
+        assert_int_equal(buffer_append(&buffer, text, 1), 0);
+        assert_int_equal(buffer.start, 0);
+        assert_true(buffer.size - buffer.end >= sizeof(text) - 2);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_append_and_consume),
-                cmocka_unit_test(test_limit),
-                cmocka_unit_test(test_drained_gives_back),
-                cmocka_unit_test(test_steady_queue),
+                cmocka_unit_test(test_append_and_consume), cmocka_unit_test(test_limit),
+                cmocka_unit_test(test_drained_gives_back), cmocka_unit_test(test_steady_queue),
+                cmocka_unit_test(test_compaction_pays),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <json-c/json.h>
+#include <locale.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -158,6 +159,16 @@ static void test_doubles(_unused_ void **state) {
         assert_double_value(text, 0.01);
 }
 
+/* The library lives in programs that set a locale; the wire has none. */
+static void test_double_in_any_locale(_unused_ void **state) {
+        if (!setlocale(LC_ALL, "de_DE.UTF-8"))
+                skip();
+
+        assert_double_value("2.5", 2.5);
+        assert_refused("2,5", JSON_READ_E_SYNTAX, 1);
+        setlocale(LC_ALL, "C");
+}
+
 static void test_number_syntax(_unused_ void **state) {
         assert_refused("", JSON_READ_E_SYNTAX, 0);
         assert_refused("-", JSON_READ_E_SYNTAX, 1);
@@ -235,6 +246,7 @@ static void test_encoding(_unused_ void **state) {
         assert_refused("\"\\ud800\\n\"", JSON_READ_E_ENCODING, 8);
         assert_refused("\"\\ud800\\u0041\"", JSON_READ_E_ENCODING, 13);
         assert_refused("\"\\ud800\\ud800\"", JSON_READ_E_ENCODING, 13);
+        assert_refused("\"\\ud800\\ue000\"", JSON_READ_E_ENCODING, 13);
         assert_refused("\"\\udc00\\ud800\"", JSON_READ_E_ENCODING, 7);
         assert_refused("\"\\udfff\"", JSON_READ_E_ENCODING, 7);
 
@@ -354,6 +366,14 @@ static void test_scratch(_unused_ void **state) {
 static void test_depth(_unused_ void **state) {
         static char text[200001];
         const size_t max = JSON_DEPTH_MAX;
+        size_t n = 0;
+
+        /* Siblings do not nest. */
+        text[n++] = '[';
+        for (size_t i = 0; i < 2 * max; i++)
+                n += (size_t)(stpcpy(text + n, i % 2 ? "[]," : "{},") - (text + n));
+        text[n - 1] = ']';
+        json_object_put(read_good_n(text, n));
 
         memset(text, '[', max + 1);
         memset(text + max, ']', max);
@@ -370,7 +390,7 @@ static void test_depth(_unused_ void **state) {
         assert_refused_n(text, 200000, JSON_READ_E_DEPTH, 5 * max);
 }
 
-/* Siblings do not nest, but there is a bound on how many empty ones a text may hold. */
+/* There is a bound on how many empty objects a text may hold. */
 static void test_size(_unused_ void **state) {
         static char text[4 * JSON_CONTAINERS_FREE];
         size_t n = 0;
@@ -513,14 +533,14 @@ static void test_words(_unused_ void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_call),      cmocka_unit_test(test_integers),
-                cmocka_unit_test(test_doubles),   cmocka_unit_test(test_number_syntax),
-                cmocka_unit_test(test_strings),   cmocka_unit_test(test_encoding),
-                cmocka_unit_test(test_structure), cmocka_unit_test(test_duplicates),
-                cmocka_unit_test(test_scratch),   cmocka_unit_test(test_depth),
-                cmocka_unit_test(test_size),      cmocka_unit_test(test_long_string),
-                cmocka_unit_test(test_prefixes),  cmocka_unit_test(test_round_trip),
-                cmocka_unit_test(test_words),
+                cmocka_unit_test(test_call),          cmocka_unit_test(test_integers),
+                cmocka_unit_test(test_doubles),       cmocka_unit_test(test_double_in_any_locale),
+                cmocka_unit_test(test_number_syntax), cmocka_unit_test(test_strings),
+                cmocka_unit_test(test_encoding),      cmocka_unit_test(test_structure),
+                cmocka_unit_test(test_duplicates),    cmocka_unit_test(test_scratch),
+                cmocka_unit_test(test_depth),         cmocka_unit_test(test_size),
+                cmocka_unit_test(test_long_string),   cmocka_unit_test(test_prefixes),
+                cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_words),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
