@@ -117,9 +117,26 @@ static bool relax_request(const Model *model, const Claims *ahead, unsigned rela
         return !(relax & RELAX_CPUS) || relax_cpus(model, ahead, request);
 }
 
+/* Could the VM have anything at all, anywhere? If not, no combination is worth asking. */
+static bool anything_left(const Model *model, const PolicyRequest *request, const Claims *ahead) {
+        PolicyRequest least = *request;
+        Decision answer;
+
+        least.buffer_size = BUFFER_SIZE_MIN;
+        least.has_affinity = false; /* counts only without CPUs */
+        if (!relax_request(model, ahead, possible_relaxations(request), &least))
+                return false;
+
+        decide(model, &least, ahead, false, &answer);
+        return answer.granted;
+}
+
 void counter_offer_find(const Model *model, const PolicyRequest *request, const Claims *ahead,
                         Decision *decision) {
         unsigned possible = possible_relaxations(request);
+
+        if (!anything_left(model, request, ahead))
+                return;
 
         for (unsigned relax = 1; relax < _RELAX_END; relax++) {
                 PolicyRequest relaxed;
