@@ -27,6 +27,20 @@ static void test_counter_offer(_unused_ void **state) {
         assert_false(host.decision.has_counter_offer);
 }
 
+/* Where all of an instance is busy: another one whole, chosen as ever by its charge, not by its size. */
+static void test_counter_offer_elsewhere(_unused_ void **state) {
+        Instance *two = add_instance(2, "12-13");
+        PolicyRequest r = request(NULL);
+
+        r.instance = "arm_spe_0";
+        occupy(LEASE_MODE_EXCLUSIVE, "0-3");
+        assert_refused(&r, REFUSAL_BUSY);
+        assert_counter(host.one, "4-11", MIB(4), LEASE_MODE_GUEST);
+        charge(1, "x", host.one, 1);
+        assert_refused(&r, REFUSAL_BUSY);
+        assert_counter(two, "12-13", MIB(4), LEASE_MODE_GUEST);
+}
+
 /* Fewer CPUs are nearer than a milder mode; two things at once only where one does not do. */
 static void test_counter_offer_mode(_unused_ void **state) {
         PolicyRequest r = request("0-1");
@@ -152,6 +166,7 @@ static void test_keep(_unused_ void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_counter_offer),
+                TEST(test_counter_offer_elsewhere),
                 TEST(test_counter_offer_mode),
                 TEST(test_without_counter_offer),
                 TEST(test_move),
