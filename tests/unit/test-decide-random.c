@@ -6,7 +6,7 @@
  * counter-offer and all sums must be what policy-world.h makes of the same. Seeds are fixed.
  */
 
-#include "policy-world.h"
+#include "tests/unit/policy-world.h"
 
 #include <stdio.h>
 
