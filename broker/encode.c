@@ -60,7 +60,7 @@ void encode_lease(JsonWriter *w, const char *key, const Lease *lease) {
         json_write_string(w, "leaseId", lease->id);
         json_write_string(w, "vm", lease->request.vm);
         json_write_string(w, "vmOrigin", vm_origin_to_string(lease->request.policy.vm_origin));
-        json_write_string(w, "instance", instance ? instance->name : lease->request.instance ?: "");
+        json_write_string(w, "instance", lease->instance_name);
         write_size_or_null(w, "pmuType", instance && instance->state == INSTANCE_STATE_READY,
                            instance ? instance->pmu_type : 0);
         json_write_cpuset(w, "cpus", &lease->cpus);

@@ -21,11 +21,9 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
                 return r;
 
         occupancy_add(&model->occupancy, offer->mode, &offer->cpus);
+        lease_set_wanted(lease, offer);
         lease->instance = offer->instance;
         lease->pmu_type = offer->instance->pmu_type;
-        lease->cpus = offer->cpus;
-        lease->buffer_size = offer->buffer_size;
-        lease->limited_by = offer->limited_by;
         lease->state = LEASE_STATE_GRANTED;
         lease->since_usec = manager_now_realtime(manager);
         lease->deadline_usec = UINT64_MAX;
@@ -40,9 +38,7 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
 }
 
 void lease_enqueue(Manager *manager, Lease *lease, const Offer *wanted, uint64_t deadline_usec) {
-        lease->cpus = wanted->cpus;
-        lease->buffer_size = wanted->buffer_size;
-        lease->limited_by = wanted->limited_by;
+        lease_set_wanted(lease, wanted);
         lease->deadline_usec = deadline_usec;
         lease_link_waiting(lease);
         claims_add(&manager->claims, wanted->mode, &wanted->cpus);

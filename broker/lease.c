@@ -269,6 +269,13 @@ void lease_unlink_revoking(Lease *lease) {
         lease->revoking_linked = false;
 }
 
+void lease_set_wanted(Lease *lease, const Offer *offer) {
+        memcpy(lease->instance_name, offer->instance->name, sizeof(lease->instance_name));
+        lease->cpus = offer->cpus;
+        lease->buffer_size = offer->buffer_size;
+        lease->limited_by = offer->limited_by;
+}
+
 void lease_set_reason(Lease *lease, const char *reason) {
         free(lease->reason);
         lease->reason = reason ? strdup(reason) : NULL;

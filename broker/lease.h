@@ -66,6 +66,7 @@ struct Lease {
         char *reason; /* NULL or a sentence */
 
         /* What was granted; while queued, what it waits for. */
+        char instance_name[INSTANCE_NAME_MAX + 1];
         Instance *instance; /* NULL while queued */
         uint32_t pmu_type;
         CpuSet cpus;
@@ -114,6 +115,9 @@ void lease_link_waiting(Lease *lease);
 void lease_unlink_waiting(Lease *lease);
 void lease_link_revoking(Lease *lease);
 void lease_unlink_revoking(Lease *lease);
+/* Takes over what @offer says of instance, CPUs and size: what a queued lease waits for, or a new one gets.
+ */
+void lease_set_wanted(Lease *lease, const Offer *offer);
 /* Replaces the reason; a sentence that cannot be copied is left out rather than failing. */
 void lease_set_reason(Lease *lease, const char *reason);
 /* True while it holds its CPUs: granted or revoking. */

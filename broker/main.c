@@ -200,8 +200,11 @@ static int run(const ManagerOptions *options) {
                         return r;
         }
 
-        sd_notifyf(0, "READY=1\nSTATUS=%zu SPUs, simulated: %s", manager->model.instances.n,
-                   options->simulate ?: "no");
+        manager_log_problems(manager);
+        log_message(LOG_INFO, "brokering %zu SPUs%s%s", manager->model.instances.n,
+                    options->simulate ? " of the simulated host " : "", options->simulate ?: "");
+        sd_notifyf(0, "READY=1\nSTATUS=Brokering %zu SPUs%s%s", manager->model.instances.n,
+                   options->simulate ? " of the simulated host " : "", options->simulate ?: "");
         r = sd_event_loop(event);
         sd_notify(0, "STOPPING=1");
         return r;

@@ -188,6 +188,19 @@ int manager_rescan(Manager *manager) {
         return 0;
 }
 
+void manager_log_problems(const Manager *manager) {
+        const Topology *topology = manager->topology;
+
+        if (topology->problem)
+                log_message(LOG_WARNING, "%s", topology->problem);
+
+        for (size_t i = 0; i < topology->n_spus; i++)
+                if (topology->spus[i].problem)
+                        log_message(LOG_WARNING, "%s%s: %s", topology->spus[i].name,
+                                    topology->spus[i].ready ? "" : " cannot be leased",
+                                    topology->spus[i].problem);
+}
+
 static int first_config(Manager *manager) {
         _cleanup_(config_fault_deinit) ConfigFault fault = CONFIG_FAULT_NULL;
         Config *config;
@@ -252,8 +265,6 @@ int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_ma
         r = manager_rescan(manager);
         if (r < 0)
                 return r;
-        if (manager->topology->problem)
-                log_message(LOG_WARNING, "%s", manager->topology->problem);
         settle(manager);
         assign_warn_unmatched(manager);
 

@@ -87,6 +87,9 @@ DEFINE_CLEANUP(Manager *, manager_free)
 /* Serves on @fd, a listening socket, taken over on success. */
 int manager_listen(Manager *manager, int fd);
 
+/* Logs what stands in the way of each instance that is not ready, and of the scan. */
+void manager_log_problems(const Manager *manager);
+
 /* Scans the host again; a failed scan leaves the topology as it was. */
 int manager_rescan(Manager *manager);
 

@@ -204,5 +204,6 @@ int method_rescan(VarlinkCall *call, _unused_ struct json_object *parameters, vo
                 return r;
 
         settle(manager); /* whoever lists next sees what was found */
+        manager_log_problems(manager);
         return varlink_call_reply_empty(call);
 }

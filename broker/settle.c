@@ -178,7 +178,7 @@ static void settle_queue(Manager *manager, uint64_t now) {
                         continue;
                 }
 
-                lease->cpus = decision.offer.cpus;
+                lease_set_wanted(lease, &decision.offer);
                 claims_add(&claims, decision.offer.mode, &decision.offer.cpus);
         }
 
