@@ -37,7 +37,7 @@ class TestPage(cli.TestCase):
                          [cli.DONE, cli.FAILED, cli.USAGE, cli.REFUSED, cli.NO_BROKER, cli.HOST_CANNOT])
 
 
-@unittest.skipUnless(cli.harness.PROGRAM and os.geteuid() == 0, "needs spe-broker, and root")
+@unittest.skipUnless(os.access(cli.harness.PROGRAM, os.X_OK) and os.geteuid() == 0, "needs spe-broker, and root")
 class TestExamples(cli.TestCase):
     def test_examples(self):
         """In the order of the page, in one shell: each is done, and leaves nothing in the way of the next."""
