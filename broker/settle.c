@@ -171,9 +171,11 @@ static void settle_queue(Manager *manager, uint64_t now) {
                 next = TAILQ_NEXT(lease, waiting_link);
                 decide(&manager->model, &lease->request.policy, &claims, false, &decision);
 
-                if (decision.granted && lease_grant(manager, lease, &decision.offer) == 0)
-                        continue;
-                if (!decision.has_offer || lease->deadline_usec <= now) {
+                if (decision.granted) {
+                        if (lease_grant(manager, lease, &decision.offer) == 0)
+                                continue;
+                        /* No memory now: it stays in its place, and is looked at again. */
+                } else if (!decision.has_offer || lease->deadline_usec <= now) {
                         refuse_waiter(manager, lease, &decision.refusals[0]);
                         continue;
                 }
