@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * What a virtual machine monitor does with libspebroker: takes a lease, says what it would tell KVM, follows
+ * the lease in its event loop, and gives it back when it is asked to, or when it ends (SIGINT, SIGTERM).
+ *
+ *   vmm [SOCKET [VM [CPUS]]]
+ *
+ *   cc -o vmm vmm.c $(pkg-config --cflags --libs spebroker)
+ *
+ * Exit status: 0 done, 1 failed, 3 refused, 4 no broker.
+ */
+
+#define _GNU_SOURCE
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <spebroker/spebroker.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+enum {
+        VCPUS = 2,
+        EXIT_REFUSED = 3,
+        EXIT_NO_BROKER = 4,
+};
+
+static int fail(const char *what, int r) {
+        if (r == SPEBROKER_NO_BROKER) {
+                fprintf(stderr, "%s: no broker is running\n", what);
+                return EXIT_NO_BROKER;
+        }
+
+        fprintf(stderr, "%s: %s\n", what, r < 0 ? strerror(-r) : "no answer from the broker");
+        return EXIT_FAILURE;
+}
+
+/* The refusal in a sentence, and what would be granted instead. */
+static int refused(struct spebroker *broker, const struct spebroker_request *request) {
+        const struct spebroker_refusal *refusal = spebroker_get_refusal(broker);
+        struct spebroker_decision *decision;
+        const struct spebroker_offer *offer;
+
+        fprintf(stderr, "%s: %s\n", spebroker_refusal_get_name(refusal),
+                spebroker_refusal_get_message(refusal));
+
+        if (spebroker_query(broker, request, &decision) != 0)
+                return EXIT_REFUSED;
+        offer = spebroker_decision_get_counter_offer(decision);
+        if (offer)
+                fprintf(stderr, "There would be %s, CPUs %s, %llu bytes for each VCPU.\n",
+                        spebroker_offer_get_instance(offer), spebroker_offer_get_cpus(offer),
+                        (unsigned long long)spebroker_offer_get_buffer_size(offer));
+        spebroker_decision_unref(decision);
+        return EXIT_REFUSED;
+}
+
+/* A real one sets its VCPU threads' affinity, and calls KVM_SET_DEVICE_ATTR. */
+static void enable_spe(const struct spebroker_lease *lease) {
+        printf("lease %s: %s\n", spebroker_lease_get_id(lease), spebroker_lease_get_instance(lease));
+        printf("VCPU threads on CPUs %s\n", spebroker_lease_get_cpus(lease));
+        printf("KVM_ARM_VCPU_SPE_IRQ %d\n", spebroker_lease_get_interrupt(lease));
+        printf("KVM_ARM_VCPU_SPE_SPU %d\n", spebroker_lease_get_pmu_type(lease));
+        printf("KVM_ARM_VCPU_MAX_BUFFER_SIZE %llu\n",
+               (unsigned long long)spebroker_lease_get_buffer_size(lease));
+        printf("RLIMIT_MEMLOCK +%llu %s\n", (unsigned long long)spebroker_lease_get_memlock_bytes(lease),
+               spebroker_lease_get_memlock_state(lease));
+}
+
+/* The lease as it is now, whatever has happened: true if it has to be given back. */
+static bool look_at(const struct spebroker_lease *lease, cpu_set_t *cpus) {
+        const char *state = spebroker_lease_get_state(lease);
+        cpu_set_t now;
+
+        if (strcmp(state, "granted") != 0)
+                printf("%s\n", state);
+        if (strcmp(state, "revoking") == 0 || strcmp(state, "revoked") == 0)
+                return true;
+
+        if (spebroker_lease_get_cpu_set(lease, sizeof(now), &now) == 0 && !CPU_EQUAL(&now, cpus)) {
+                printf("VCPU threads on CPUs %s\n", spebroker_lease_get_cpus(lease));
+                *cpus = now;
+        }
+        return false;
+}
+
+/* Until the lease must be given back (0), it has ended (SPEBROKER_ENDED), or something goes wrong. */
+static int run(struct spebroker *stream, cpu_set_t *cpus, int signals) {
+        for (;;) {
+                struct pollfd fds[] = {
+                        {.fd = spebroker_get_fd(stream), .events = spebroker_get_events(stream)},
+                        {.fd = signals, .events = POLLIN},
+                };
+                struct spebroker_lease *lease;
+                bool give_back;
+                int r;
+
+                r = spebroker_process(stream, &lease);
+                if (r == SPEBROKER_AGAIN) {
+                        if (poll(fds, 2, -1) < 0)
+                                return -1;
+                        if (fds[1].revents)
+                                return 0;
+                        continue;
+                }
+                if (r != 0)
+                        return r;
+
+                give_back = look_at(lease, cpus);
+                spebroker_lease_unref(lease);
+                if (give_back)
+                        return 0;
+        }
+}
+
+static int follow(struct spebroker *broker, const char *path, const struct spebroker_lease *lease,
+                  int signals) {
+        const char *lease_id = spebroker_lease_get_id(lease);
+        struct spebroker *stream;
+        cpu_set_t cpus;
+        int r;
+
+        r = spebroker_lease_get_cpu_set(lease, sizeof(cpus), &cpus);
+        if (r < 0)
+                return fail("CPUs", r);
+
+        /* A stream has a connection of its own. */
+        r = spebroker_new_from_path(path, &stream);
+        if (r != 0)
+                return fail(path, r);
+
+        r = spebroker_follow(stream, lease_id);
+        if (r == 0)
+                r = run(stream, &cpus, signals);
+        spebroker_unref(stream);
+        if (r == SPEBROKER_ENDED)
+                return EXIT_SUCCESS;
+        if (r != 0)
+                return fail("follow", r);
+
+        /* Only after no VCPU has SPE enabled any more: this is the VMM's word for it. */
+        r = spebroker_release(broker, lease_id);
+        if (r != 0)
+                return fail("release", r);
+
+        printf("released\n");
+        return EXIT_SUCCESS;
+}
+
+static int take_lease(struct spebroker *broker, const char *path, const struct spebroker_request *request,
+                      int signals) {
+        struct spebroker_lease *lease;
+        int r;
+
+        r = spebroker_acquire(broker, request, 0, &lease);
+        if (r == SPEBROKER_REFUSED)
+                return refused(broker, request);
+        if (r != 0)
+                return fail("acquire", r);
+
+        enable_spe(lease);
+        r = follow(broker, path, lease, signals);
+        spebroker_lease_unref(lease);
+        return r;
+}
+
+int main(int argc, char **argv) {
+        const char *path = argc > 1 ? argv[1] : SPEBROKER_SOCKET;
+        struct spebroker_request *request;
+        struct spebroker *broker;
+        sigset_t mask;
+        int signals, r;
+
+        setvbuf(stdout, NULL, _IOLBF, 0);
+        sigemptyset(&mask);
+        sigaddset(&mask, SIGINT);
+        sigaddset(&mask, SIGTERM);
+        sigprocmask(SIG_BLOCK, &mask, NULL);
+        signals = signalfd(-1, &mask, SFD_CLOEXEC);
+        if (signals < 0)
+                return EXIT_FAILURE;
+
+        r = spebroker_new_from_path(path, &broker);
+        if (r != 0)
+                return fail(path, r);
+        r = spebroker_request_new(VCPUS, &request);
+        if (r == 0)
+                r = spebroker_request_set_vm(request, argc > 2 ? argv[2] : "example");
+        if (r == 0 && argc > 3)
+                r = spebroker_request_set_cpus(request, argv[3]);
+        if (r != 0)
+                return fail("request", r);
+
+        r = take_lease(broker, path, request, signals);
+        spebroker_request_unref(request);
+        spebroker_unref(broker);
+        close(signals);
+        return r;
+}

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The examples against the real daemon: both do and say the same."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+
+import harness
+
+SOURCE = pathlib.Path(os.environ["SPE_SOURCE_DIR"])
+EXAMPLES = {"c": [os.environ["SPE_EXAMPLE"]], "python": [sys.executable, "-B", str(SOURCE / "examples/vmm.py")]}
+
+
+class TestExamples(harness.TestCase):
+    def spawn(self, example, *arguments):
+        process = subprocess.Popen(EXAMPLES[example] + [str(a) for a in arguments], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.kill)
+        # So that a line that never comes is an end of file.
+        watchdog = threading.Timer(harness.DEADLINE, process.kill)
+        watchdog.start()
+        self.addCleanup(watchdog.cancel)
+        return process
+
+    def end(self, process, status):
+        stdout, stderr = process.communicate(timeout=harness.DEADLINE)
+        self.assertEqual(process.returncode, status, stdout + stderr)
+        return stdout.splitlines(), stderr.splitlines()
+
+    def each(self):
+        for example in EXAMPLES:
+            with self.subTest(example):
+                yield example, self.broker(simulate="biglittle")
+
+    def lease_of(self, process, broker):
+        """What it says of its lease is what the broker says of it."""
+        said = [process.stdout.readline().strip() for _ in range(6)]
+        lease = next(l for l in broker.call("ListLeases")["leases"] if l["owner"]["pid"] == process.pid)
+        self.assertEqual(said, [
+            f"lease {lease['leaseId']}: {lease['instance']}",
+            f"VCPU threads on CPUs {lease['cpus']}",
+            f"KVM_ARM_VCPU_SPE_IRQ {lease['interrupt']}",
+            f"KVM_ARM_VCPU_SPE_SPU {lease['pmuType']}",
+            f"KVM_ARM_VCPU_MAX_BUFFER_SIZE {lease['bufferSize']}",
+            f"RLIMIT_MEMLOCK +{lease['memlock']['bytes']} {lease['memlock']['state']}",
+        ])
+        return lease
+
+    def test_lease(self):
+        for example, broker in self.each():
+            process = self.spawn(example, broker.socket_path, "web", "5-6")
+            lease = self.lease_of(process, broker)
+            self.assertEqual((lease["vm"], lease["instance"], lease["cpus"], lease["vcpus"]),
+                             ("web", "arm_spe_1", "5-6", 2))
+            process.terminate()
+            self.assertEqual(self.end(process, 0)[0], ["released"])
+            self.assert_idle(broker)
+
+    def test_revoked(self):
+        for example, broker in self.each():
+            process = self.spawn(example, broker.socket_path)
+            lease = self.lease_of(process, broker)
+            broker.call("Revoke", leaseId=lease["leaseId"], graceUSec=3600 * 1000 * 1000, reason="maintenance")
+            self.assertEqual(self.end(process, 0)[0], ["revoking", "released"])
+            self.assert_idle(broker)
+
+    def test_moved(self):
+        for example, broker in self.each():
+            process = self.spawn(example, broker.socket_path, "web", "4-7")
+            self.lease_of(process, broker)
+            broker.call("Assign", cpus="6-7", owner="host", runtime=True)
+            self.assertEqual(process.stdout.readline(), "VCPU threads on CPUs 4-5\n")
+            process.terminate()
+            self.assertEqual(self.end(process, 0)[0], ["released"])
+
+    def test_killed(self):
+        for example, broker in self.each():
+            process = self.spawn(example, broker.socket_path)
+            self.lease_of(process, broker)
+            process.kill()
+            self.end(process, -9)
+            harness.wait_for(lambda: not broker.call("ListLeases")["leases"], "the lease's end")
+            self.assert_idle(broker)
+
+    def test_refused(self):
+        for example, broker in self.each():
+            _, stderr = self.end(self.spawn(example, broker.socket_path, "web", "3-4"), 3)
+            self.assertIn("NoInstanceForCpus", stderr[0])
+            request = {"vcpus": 2, "vm": "web", "cpus": "3-4"}
+            offer = broker.call("Query", request=request)["decision"]["counterOffer"]
+            self.assertEqual(stderr[1], f"There would be {offer['instance']}, CPUs {offer['cpus']}, "
+                                        f"{offer['bufferSize']} bytes for each VCPU.")
+
+    def test_no_broker(self):
+        for example in EXAMPLES:
+            with self.subTest(example):
+                _, stderr = self.end(self.spawn(example, self.directory() / "socket"), 4)
+                self.assertIn("no broker is running", stderr[0])
+
+
+if __name__ == "__main__":
+    harness.main()
