@@ -4,14 +4,14 @@
  * What a virtual machine monitor does with libspebroker: takes a lease, says what it would tell KVM, follows
  * the lease in its event loop, and gives it back when it is asked to, or when it ends (SIGINT, SIGTERM).
  *
- *   vmm [SOCKET [VM [CPUS]]]
- *
  *   cc -o vmm vmm.c $(pkg-config --cflags --libs spebroker)
+ *   ./vmm [SOCKET [VM [CPUS]]]
  *
  * Exit status: 0 done, 1 failed, 3 refused, 4 no broker.
  */
 
 #define _GNU_SOURCE
+#include <errno.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -20,18 +20,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <unistd.h>
 
 enum {
         VCPUS = 2,
-        EXIT_REFUSED = 3,
-        EXIT_NO_BROKER = 4,
+        REFUSED = 3, /* exit statuses */
+        NO_BROKER = 4,
 };
 
 static int fail(const char *what, int r) {
         if (r == SPEBROKER_NO_BROKER) {
                 fprintf(stderr, "%s: no broker is running\n", what);
-                return EXIT_NO_BROKER;
+                return NO_BROKER;
         }
 
         fprintf(stderr, "%s: %s\n", what, r < 0 ? strerror(-r) : "no answer from the broker");
@@ -48,14 +47,14 @@ static int refused(struct spebroker *broker, const struct spebroker_request *req
                 spebroker_refusal_get_message(refusal));
 
         if (spebroker_query(broker, request, &decision) != 0)
-                return EXIT_REFUSED;
+                return REFUSED;
         offer = spebroker_decision_get_counter_offer(decision);
         if (offer)
                 fprintf(stderr, "There would be %s, CPUs %s, %llu bytes for each VCPU.\n",
                         spebroker_offer_get_instance(offer), spebroker_offer_get_cpus(offer),
                         (unsigned long long)spebroker_offer_get_buffer_size(offer));
         spebroker_decision_unref(decision);
-        return EXIT_REFUSED;
+        return REFUSED;
 }
 
 /* A real one sets its VCPU threads' affinity, and calls KVM_SET_DEVICE_ATTR. */
@@ -101,7 +100,7 @@ static int run(struct spebroker *stream, cpu_set_t *cpus, int signals) {
                 r = spebroker_process(stream, &lease);
                 if (r == SPEBROKER_AGAIN) {
                         if (poll(fds, 2, -1) < 0)
-                                return -1;
+                                return -errno;
                         if (fds[1].revents)
                                 return 0;
                         continue;
@@ -197,6 +196,5 @@ int main(int argc, char **argv) {
         r = take_lease(broker, path, request, signals);
         spebroker_request_unref(request);
         spebroker_unref(broker);
-        close(signals);
         return r;
 }
