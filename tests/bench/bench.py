@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What spe-broker can do, beside a bare NUL-framed server (the limit) and a minimal sd-varlink server (the peer),
+interleaved in one run on one CPU. Prints medians over the rounds and their ratios; judges nothing.
+
+    bench.py [ROUNDS]         seconds per figure: BENCH_TIME=500ms"""
+
+import contextlib
+import json
+import os
+import pathlib
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "daemon")]
+
+import debian_packages  # noqa: E402
+import harness  # noqa: E402
+from tree import Tree  # noqa: E402
+from wire import BROKER, Client  # noqa: E402
+
+LOAD, RAW_SERVER, SPEADM = (os.environ[name] for name in ("LOAD", "RAW_SERVER", "SPEADM"))
+BUILD = pathlib.Path(os.environ.get("BENCH_BUILD", "."))
+TIME = os.environ.get("BENCH_TIME", "500ms")
+ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+SHAPES = [(1, 1), (1, 16), (16, 1), (16, 8)]
+LIST = BROKER + "ListInstances"
+QUERY = BROKER + "Query"
+QUERY_PARAMETERS = json.dumps({"request": {"vm": "bench", "vcpus": 1}})
+IDLE_CONNECTIONS = 1000
+PAIRS = 500
+ROOMY = """[Limits]
+MaxLeases=8192
+MaxLeasesPerUser=8192
+MaxMemory=1T
+MaxMemoryPerUser=1T
+MaxMemoryPerVM=1T
+"""
+
+
+def exact_reply(path, method, parameters="{}"):
+    """The bytes of a reply, without its NUL."""
+    with Client(path) as client:
+        client.send_bytes(f'{{"method":"{method}","parameters":{parameters}}}'.encode() + b"\0")
+        while b"\0" not in client.input:
+            client.receive_bytes(time.monotonic() + harness.DEADLINE)
+        return bytes(client.input[:-1])
+
+
+class Bench:
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory)
+        self.cpu = sorted(os.sched_getaffinity(0))[0]
+        self.n = 0
+
+    def pin(self, pid):
+        os.sched_setaffinity(pid, {self.cpu})
+
+    @contextlib.contextmanager
+    def broker(self, **arguments):
+        self.n += 1
+        broker = harness.Broker(self.directory / f"broker-{self.n}", **arguments).start()
+        self.pin(broker.process.pid)
+        try:
+            yield broker
+        finally:
+            broker.stop()
+
+    @contextlib.contextmanager
+    def server(self, name, *command):
+        """Any other server, which is given the path of its socket."""
+        path = self.directory / name
+        process = subprocess.Popen([*command[:-1], str(path), *command[-1]], stderr=subprocess.DEVNULL)
+        self.pin(process.pid)
+        try:
+            harness.wait_for(path.exists, f"{name} listens")
+            yield str(path)
+        finally:
+            process.kill()
+            process.wait()
+
+    def load(self, path, method, parameters="{}", connections=1, depth=1):
+        command = [LOAD, "-c", str(connections), "-p", str(depth), "-t", TIME, str(path), method, parameters]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=lambda: self.pin(0))
+        result = json.loads(process.communicate()[0])
+        if result["errors"] or not result["calls"]:
+            raise AssertionError(f"{method}: {result}")
+        return result
+
+
+def build_sd_varlink():
+    """The sd-varlink server, built against Debian 13's libsystemd; a command to run it."""
+    tree = debian_packages.fetch("trixie", "libsystemd-dev", "libc6")
+    program = BUILD / "sd-varlink-server"
+    libraries = debian_packages.libraries(tree)
+    subprocess.run(["cc", "-O2", "-o", str(program), str(HERE / "sd-varlink-server.c"), f"-I{tree}/usr/include",
+                    str(libraries / "libsystemd.so.0"), "-Wl,--allow-shlib-undefined"], check=True)
+    return debian_packages.with_loader(tree, program)
+
+
+def cpu_nsec(pid):
+    return int(pathlib.Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+
+
+def resident_kib(pid):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise KeyError("VmRSS")
+
+
+def median_of(results, key):
+    return statistics.median(r[key] for r in results)
+
+
+def compare_peers(bench):
+    """The same method, with replies of the same bytes, on every server in turn."""
+    with contextlib.ExitStack() as stack:
+        broker = stack.enter_context(bench.broker(simulate="biglittle"))
+        reply = exact_reply(broker.socket_path, LIST)
+        (bench.directory / "reply").write_bytes(reply)
+        (bench.directory / "parameters").write_text(json.dumps(json.loads(reply)["parameters"]))
+        raw = stack.enter_context(bench.server("raw", RAW_SERVER, [str(bench.directory / "reply")]))
+        targets = {"bare": (raw, LIST), "spe-broker": (broker.socket_path, LIST),
+                   "Query": (broker.socket_path, QUERY, QUERY_PARAMETERS)}
+        try:
+            command = build_sd_varlink()
+            peer = stack.enter_context(bench.server("sd", *command, [LIST, str(bench.directory / "parameters")]))
+            targets["sd-varlink"] = (peer, LIST)
+            again = exact_reply(peer, LIST)
+            print(f"ListInstances on biglittle: {len(reply)} bytes (sd-varlink: {len(again)})")
+        except (debian_packages.Unavailable, subprocess.CalledProcessError) as error:
+            print(f"no sd-varlink server: {error}")
+
+        results = {}
+        for _ in range(ROUNDS):
+            for connections, depth in SHAPES:
+                for name, target in targets.items():
+                    results.setdefault((connections, depth, name), []).append(
+                        bench.load(*target, connections=connections, depth=depth))
+    print_peers(results, list(targets))
+
+
+def print_peers(results, names):
+    print(f"\n{'calls/s, medians of ' + str(ROUNDS):<26}" + "".join(f"{n:>12}" for n in names) +
+          f"{'/bare':>8}{'/sd':>7}{'p50 us':>9}{'p99 us':>9}")
+    for connections, depth in SHAPES:
+        rate = {n: median_of(results[connections, depth, n], "rate") for n in names}
+        ours = results[connections, depth, "spe-broker"]
+        to_peer = f"{rate['spe-broker'] / rate['sd-varlink']:.2f}" if "sd-varlink" in rate else "-"
+        print(f"c{connections} p{depth:<23}" + "".join(f"{rate[n]:>12.0f}" for n in names) +
+              f"{rate['spe-broker'] / rate['bare']:>8.2f}{to_peer:>7}"
+              f"{median_of(ours, 'p50'):>9.1f}{median_of(ours, 'p99'):>9.1f}")
+
+
+def measure_memory(bench):
+    with bench.broker(simulate="biglittle") as broker:
+        broker.call("Describe")
+        idle = resident_kib(broker.process.pid)
+        clients = [broker.connect() for _ in range(IDLE_CONNECTIONS)]
+        for client in clients:
+            client.call("ListInstances")
+        full = resident_kib(broker.process.pid)
+        for client in clients:
+            client.close()
+    print(f"\nresident, idle: {idle} KiB; per idle connection: {(full - idle) * 1024 / IDLE_CONNECTIONS:.0f} bytes "
+          f"({IDLE_CONNECTIONS} connections, each after a call)")
+
+
+def acquire(client, vm):
+    return client.call("Acquire", request={"vm": vm, "vcpus": 1, "bufferSize": 4096})["lease"]["leaseId"]
+
+
+def pair_usec(broker, client):
+    """The daemon's own time for Acquire and Release of one lease."""
+    begin = cpu_nsec(broker.process.pid)
+    for _ in range(PAIRS):
+        client.call("Release", leaseId=acquire(client, "pair"))
+    return (cpu_nsec(broker.process.pid) - begin) / PAIRS / 1000
+
+
+def compare_held(bench):
+    with contextlib.ExitStack() as stack:
+        sides = []
+        for n in (10, 4000):
+            broker = stack.enter_context(bench.broker(simulate="biglittle", config=ROOMY))
+            client = stack.enter_context(broker.connect())
+            for i in range(n):
+                acquire(client, f"held-{i}")
+            sides.append((broker, client))
+        times = [[pair_usec(*side) for side in sides] for _ in range(ROUNDS)]
+    few, many = (statistics.median(column) for column in zip(*times))
+    print(f"Acquire and Release: {few:.1f} us with 10 leases held, {many:.1f} us with 4000: ratio {many / few:.2f}")
+
+
+def tree_of(n_cpus, n_instances):
+    def write(root):
+        tree, width = Tree(root, cpus=f"0-{n_cpus - 1}"), n_cpus // n_instances
+        for i in range(n_instances):
+            tree.instance(i, cpus=f"{i * width}-{(i + 1) * width - 1}", type=8 + i)
+        return tree
+    return write
+
+
+def query_usec(bench, broker):
+    begin = cpu_nsec(broker.process.pid)
+    result = bench.load(broker.socket_path, QUERY, QUERY_PARAMETERS, depth=16)
+    return (cpu_nsec(broker.process.pid) - begin) / result["calls"] / 1000
+
+
+def compare_sizes(bench):
+    with bench.broker(tree=tree_of(8, 1)) as small, bench.broker(tree=tree_of(1024, 16)) as large:
+        times = [(query_usec(bench, small), query_usec(bench, large)) for _ in range(ROUNDS)]
+    few, many = (statistics.median(column) for column in zip(*times))
+    print(f"Query: {few:.2f} us on 8 CPUs and 1 instance, {many:.2f} us on 1024 and 16: ratio {many / few:.2f}")
+
+
+def process_msec(command):
+    begin = time.monotonic()
+    pid = os.posix_spawn(command[0], command, os.environ,
+                         file_actions=[(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)])
+    if os.waitpid(pid, 0)[1]:
+        raise AssertionError(f"{command} failed")
+    return (time.monotonic() - begin) * 1000
+
+
+def measure_process(bench):
+    with bench.broker(simulate="biglittle") as broker:
+        command = [SPEADM, "--socket", str(broker.socket_path), "list"]
+        times = [process_msec(command) for _ in range(20 * ROUNDS)]
+    print(f"speadm list as a process: median {statistics.median(times):.2f} ms")
+
+
+def main():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2 * IDLE_CONNECTIONS:
+        print(f"only {hard} descriptors allowed")
+        sys.exit(77)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
+    directory = tempfile.mkdtemp(prefix="spe-bench-")
+    try:
+        bench = Bench(directory)
+        compare_peers(bench)
+        measure_memory(bench)
+        compare_held(bench)
+        compare_sizes(bench)
+        measure_process(bench)
+    finally:
+        shutil.rmtree(directory)
+
+
+if __name__ == "__main__":
+    main()
