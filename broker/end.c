@@ -19,12 +19,14 @@
 
 /* Waiters may have been waiting for just this. Without any, a release costs no run of settle. */
 static void let_waiters_in(Manager *manager) {
-        if (manager->leases.n_waiting > 0)
+        if (manager->leases.n_waiting > 0 || !LIST_EMPTY(&manager->assign_waits))
                 manager_mark_dirty(manager, DIRTY_QUEUE);
 }
 
 static void give_back_cpus(Manager *manager, Lease *lease) {
         occupancy_remove(&manager->model.occupancy, lease->request.policy.mode, &lease->cpus);
+        if (manager->leases.n_revoked > 0)
+                manager_mark_dirty(manager, DIRTY_CONTENTION);
         let_waiters_in(manager);
 }
 
