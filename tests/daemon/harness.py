@@ -19,7 +19,9 @@ import tree
 from wire import ADMIN, BROKER, DEADLINE, SERVICE, Client, VarlinkError
 
 PROGRAM = os.environ.get("SPE_BROKER", "")
-SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitizer|runtime error:|Assertion .* failed")
+SANITIZER = re.compile(
+    r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitizer|runtime error:|Assertion .* failed"
+)
 NOBODY = 65534
 
 
@@ -41,9 +43,13 @@ class Broker:
         self.root = pathlib.Path(root)
         self.socket_path = self.root / "run/spe-broker/io.spebroker.Broker"
         self.config_path = self.root / "etc/spe-broker/spe-broker.conf"
-        self.arguments = ["--root", str(self.root)] + (["--simulate", simulate] if simulate else []) + list(args)
+        self.arguments = (
+            ["--root", str(self.root)] + (["--simulate", simulate] if simulate else []) + list(args)
+        )
         self.env = env or {}
         self.process = None
+        self.listener = None  # a listening socket to pass, as systemd does
+        self.wrapper = []  # a command that runs the daemon
         self.log = ""
         self.tree = tree(self.root) if tree else None
         self.configure(config)
@@ -69,8 +75,21 @@ class Broker:
         self.stderr = open(self.root / "stderr", "a+b")
         environment = {"PATH": "/usr/bin:/bin", "NOTIFY_SOCKET": str(path), "LC_ALL": "C.UTF-8"}
         environment |= {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")} | self.env
-        self.process = subprocess.Popen([PROGRAM] + self.arguments, stdin=subprocess.DEVNULL, stdout=self.stderr,
-                                        stderr=self.stderr, env=environment)
+        command, passed = self.wrapper + [PROGRAM] + self.arguments, ()
+        if self.listener:
+            passed = (self.listener.fileno(),)
+            script = (
+                f'export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=varlink; exec "$0" "$@" 3<&{passed[0]}'
+            )
+            command = ["/bin/sh", "-c", script] + command
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self.stderr,
+            stderr=self.stderr,
+            env=environment,
+            pass_fds=passed,
+        )
         return self
 
     def start(self):
@@ -166,27 +185,31 @@ class Process:
     """A VMM: a process of its own, of any user, that opens connections for the test. The kernel tells the
     broker the peer that called connect(), so what the test sends over them comes from this process."""
 
-    def __init__(self, uid=0, gid=None, groups=()):
+    def __init__(self, uid=0, gid=None, groups=(), ignore=()):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.pid = os.fork()
         if self.pid == 0:
             try:
                 ours.close()
-                self.serve(theirs, uid, uid if gid is None else gid, groups)
+                self.serve(theirs, uid, uid if gid is None else gid, groups, ignore)
             finally:
                 os._exit(0)
         theirs.close()
         self.control = ours
+        ours.settimeout(DEADLINE)
+        ours.recv(1)  # it is who it shall be
         self.uid = uid
 
     @staticmethod
-    def serve(control, uid, gid, groups):
+    def serve(control, uid, gid, groups, ignore):
         os.closerange(3, control.fileno())
         os.closerange(control.fileno() + 1, 4096)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN if number in ignore else signal.SIG_DFL)
         os.setgroups(list(groups))
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
+        control.send(b"0")
         while path := control.recv(4096):
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 try:
@@ -196,7 +219,6 @@ class Process:
                     control.send(str(error.errno).encode())
 
     def connect(self, broker, **kwargs):
-        self.control.settimeout(DEADLINE)
         self.control.send(str(broker.socket_path).encode())
         data, fds, _, _ = socket.recv_fds(self.control, 64, 1)
         if not fds:
@@ -296,8 +318,9 @@ class TestCase(unittest.TestCase):
         host = broker.call("Describe")["host"]
         self.assertEqual((host["charge"], host["counts"]["leases"], host["counts"]["waiting"]), (0, 0, 0))
         for instance in broker.call("ListInstances")["instances"]:
-            self.assertEqual((instance["charge"], instance["leases"], instance["leasedCpus"]), (0, 0, ""),
-                             instance["name"])
+            self.assertEqual(
+                (instance["charge"], instance["leases"], instance["leasedCpus"]), (0, 0, ""), instance["name"]
+            )
 
 
 def main():

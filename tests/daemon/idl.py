@@ -172,7 +172,8 @@ class Interface:
         return Named(self, token)
 
 
-SERVICE = Interface("""
+SERVICE = Interface(
+    """
 interface org.varlink.service
 method GetInfo() -> (vendor: string, product: string, version: string, url: string, interfaces: []string)
 method GetInterfaceDescription(interface: string) -> (description: string)
@@ -182,7 +183,8 @@ error MethodNotImplemented (method: string)
 error InvalidParameter (parameter: string)
 error PermissionDenied ()
 error ExpectedMore ()
-""")
+"""
+)
 
 
 class Catalogue:

@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Buffer sizes, charges and CPU lists, computed again from their definitions for the tests to compare with."""
+"""Buffer sizes, charges and CPU lists, computed again from their definitions for the tests to compare
+with."""
 
 import os
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 HOST_PAGE = os.sysconf("SC_PAGE_SIZE")
 # PMBIDR_EL1.MaxBuffSize: 9 bits of mantissa, 5 of exponent
-REPRESENTABLE = sorted({m << 12 if e == 0 else (m | 0x200) << (e + 11) for e in range(32) for m in range(512)} - {0})
+REPRESENTABLE = sorted(
+    {m << 12 if e == 0 else (m | 0x200) << (e + 11) for e in range(32) for m in range(512)} - {0}
+)
 # Bytes that one table maps, by level, up to the level below the root; and what the upper levels add
-GRANULES = ((4 * KIB, 2 * MIB, GIB, 3), (16 * KIB, 32 * MIB, 64 * GIB, 3), (64 * KIB, 512 * MIB, 4096 * GIB, 1))
+GRANULES = (
+    (4 * KIB, 2 * MIB, GIB, 3),
+    (16 * KIB, 32 * MIB, 64 * GIB, 3),
+    (64 * KIB, 512 * MIB, 4096 * GIB, 1),
+)
 
 
 def representable(size):
@@ -26,8 +33,10 @@ def tables(size):
     def up(a, b):
         return -(-a // b)
 
-    return max(max(granule, HOST_PAGE) * (up(size, c3) + 1 + up(size, c2) + 1 + top)
-               for granule, c3, c2, top in GRANULES)
+    return max(
+        max(granule, HOST_PAGE) * (up(size, c3) + 1 + up(size, c2) + 1 + top)
+        for granule, c3, c2, top in GRANULES
+    )
 
 
 def charge(vcpus, size):

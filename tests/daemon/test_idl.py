@@ -36,8 +36,21 @@ class TestChecker(unittest.TestCase):
 
     def test_refuses(self):
         good = {"i": 1, "e": "y", "l": [], "m": {}}
-        for name, value in (("i", True), ("i", 1.0), ("i", 2**63), ("i", None), ("s", 5), ("e", "z"), ("e", 1),
-                            ("l", {}), ("l", [{}]), ("l", None), ("m", []), ("m", {"k": "v"}), ("new", 1)):
+        for name, value in (
+            ("i", True),
+            ("i", 1.0),
+            ("i", 2**63),
+            ("i", None),
+            ("s", 5),
+            ("e", "z"),
+            ("e", 1),
+            ("l", {}),
+            ("l", [{}]),
+            ("l", None),
+            ("m", []),
+            ("m", {"k": "v"}),
+            ("new", 1),
+        ):
             with self.subTest(f"{name}={value!r}"), self.assertRaises(idl.Mismatch):
                 self.type.check(good | {name: value}, "T")
         with self.assertRaises(idl.Mismatch):
@@ -49,9 +62,18 @@ class TestChecker(unittest.TestCase):
                 self.catalogue.check_error(name, parameters)
 
     def test_syntax(self):
-        for bad in ("interface", "interface a.b type", "interface a.b type T (a: Missing)", "interface a.b type T (a",
-                    "interface a.b type T (a) type T (b)", "interface a.b method M() ()", "interface a.b thing X ()",
-                    "interface a.b type T (a, b: int)", "interface a.b type T (a: int, a: int)", "interface a.b ;"):
+        for bad in (
+            "interface",
+            "interface a.b type",
+            "interface a.b type T (a: Missing)",
+            "interface a.b type T (a",
+            "interface a.b type T (a) type T (b)",
+            "interface a.b method M() ()",
+            "interface a.b thing X ()",
+            "interface a.b type T (a, b: int)",
+            "interface a.b type T (a: int, a: int)",
+            "interface a.b ;",
+        ):
             with self.subTest(bad), self.assertRaises(idl.SyntaxFault):
                 idl.Interface(bad)
 

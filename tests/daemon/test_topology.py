@@ -14,8 +14,10 @@ def request(**kwargs):
 
 class TestReady(harness.TestCase):
     def test_simulated(self):
-        for name, expected in (("neoverse-v1", {"arm_spe_0": "0-63"}),
-                               ("biglittle", {"arm_spe_0": "0-3", "arm_spe_1": "4-11"})):
+        for name, expected in (
+            ("neoverse-v1", {"arm_spe_0": "0-63"}),
+            ("biglittle", {"arm_spe_0": "0-3", "arm_spe_1": "4-11"}),
+        ):
             with self.subTest(name):
                 broker = self.broker(simulate=name)
                 instances = broker.call("ListInstances")["instances"]
@@ -31,15 +33,31 @@ class TestReady(harness.TestCase):
         self.assertIn("no-such-host", broker.log)
 
     def test_attributes(self):
-        broker = self.broker(tree=lambda root: tree.Tree(root, "0-7").instance(
-            0, "0-7", type=10, caps={"arch_inst": 1, "ernd": 0, "count_size": 16, "min_interval": 256},
-            formats={"ts_enable": "config:0", "discard": "config:35"}))
+        broker = self.broker(
+            tree=lambda root: tree.Tree(root, "0-7").instance(
+                0,
+                "0-7",
+                type=10,
+                caps={"arch_inst": 1, "ernd": 0, "count_size": 16, "min_interval": 256},
+                formats={"ts_enable": "config:0", "discard": "config:35"},
+            )
+        )
         instance = broker.instance()
         self.assertEqual(instance["pmuType"], 10)
-        self.assertEqual((instance["state"], instance["guest"], instance.get("problem")), ("ready", "unknown", None))
+        self.assertEqual(
+            (instance["state"], instance["guest"], instance.get("problem")), ("ready", "unknown", None)
+        )
         self.assertTrue(instance["guestReason"])
-        self.assertEqual(instance["capabilities"], {"archInst": 1, "ernd": 0, "countSize": 16, "minInterval": 256,
-                                                    "formats": ["discard", "ts_enable"]})
+        self.assertEqual(
+            instance["capabilities"],
+            {
+                "archInst": 1,
+                "ernd": 0,
+                "countSize": 16,
+                "minInterval": 256,
+                "formats": ["discard", "ts_enable"],
+            },
+        )
         self.assertIsNone(instance.get("maxBufferSize"))
         self.assertEqual((instance["leasedCpus"], instance["sessionCpus"]), ("", ""))
         self.assertEqual((instance["charge"], instance["leases"], instance["assignments"]), (0, 0, []))
@@ -61,8 +79,12 @@ class TestReady(harness.TestCase):
 
     def test_max_buffer_size(self):
         """Two names are in use for the file; 0 is no limit."""
-        for caps, expected in (({"max_buff_size": 2 * MIB}, 2 * MIB), ({"max_buffer_size": MIB}, MIB),
-                               ({"max_buff_size": 0}, None), ({}, None)):
+        for caps, expected in (
+            ({"max_buff_size": 2 * MIB}, 2 * MIB),
+            ({"max_buffer_size": MIB}, MIB),
+            ({"max_buff_size": 0}, None),
+            ({}, None),
+        ):
             with self.subTest(caps):
                 broker = self.broker(tree=lambda root, caps=caps: tree.one_spu(root, caps=caps))
                 self.assertEqual(broker.instance().get("maxBufferSize"), expected)
@@ -81,10 +103,12 @@ class TestReady(harness.TestCase):
 
     def test_order_and_number(self):
         """Sorted by index, not by text; and many of them, up to the last CPU there can be."""
+
         def write(root):
             host = tree.Tree(root, "0-4095")
             for i in range(64):
                 host.instance(i, f"{i * 64}-{i * 64 + 63}", type=8 + i)
+
         broker = self.broker(tree=write)
         instances = broker.call("ListInstances")["instances"]
         self.assertEqual([i["name"] for i in instances], [f"arm_spe_{i}" for i in range(64)])
@@ -134,7 +158,7 @@ class TestPartial(harness.TestCase):
 
     def test_becomes_ready(self):
         broker = self.new_broker()
-        host = tree.big_little(broker.root)
+        host = broker.tree
         host.instance(1, "4-11", type=None)
         broker.start()
         self.assertEqual(broker.instance("arm_spe_1")["state"], "partial")
@@ -166,6 +190,7 @@ class TestHostile(harness.TestCase):
             path.symlink_to("/dev/tty")
         elif how == "socket":
             import socket
+
             with socket.socket(socket.AF_UNIX) as bound:
                 bound.bind(str(path))
         elif how != "missing":
@@ -184,14 +209,48 @@ class TestHostile(harness.TestCase):
 
     def test_attributes(self):
         broker = self.new_broker()
-        host = tree.big_little(broker.root)
+        host = broker.tree
         broker.start()
-        common = ["missing", "fifo", "directory", "dangling", "loop", "endless", "blocking", "socket", b"", b"\n",
-                  b"\0", b"9\0", bytes(range(256)), b"x" * (1 << 20), b"-1\n", b"9 9\n", b"0x9\n", b"9" * 40,
-                  "\u0661\n".encode()]
-        for attribute, values in (("type", common + [b"4294967296\n", b"99999999999999999999\n", b"+9\n"]),
-                                  ("cpumask", common[:12] + [b"4-\n", b"11-4\n", b"4,,5\n", b"4-11,4096\n", b"4-11,5000\n",
-                                                             b"4-99\n", b"4-11,\n", b"4 5\n", b"ff0\n", b"4-4294967299\n"])):
+        common = [
+            "missing",
+            "fifo",
+            "directory",
+            "dangling",
+            "loop",
+            "endless",
+            "blocking",
+            "socket",
+            b"",
+            b"\n",
+            b"\0",
+            b"9\0",
+            bytes(range(256)),
+            b"x" * (1 << 20),
+            b"-1\n",
+            b"9 9\n",
+            b"0x9\n",
+            b"9" * 40,
+            "\u0661\n".encode(),
+        ]
+        for attribute, values in (
+            ("type", common + [b"4294967296\n", b"99999999999999999999\n", b"+9\n"]),
+            (
+                "cpumask",
+                common[:12]
+                + [
+                    b"4-\n",
+                    b"11-4\n",
+                    b"4,,5\n",
+                    b"4-11,4096\n",
+                    b"4-11,5000\n",
+                    b"4-99\n",
+                    b"4-11,\n",
+                    b"4 5\n",
+                    b"ff0\n",
+                    b"4-4294967299\n",
+                ],
+            ),
+        ):
             for how in values:
                 label = f"{attribute}: {how[:20]!r}"
                 with self.subTest(label):
@@ -211,7 +270,7 @@ class TestHostile(harness.TestCase):
 
     def test_format(self):
         broker = self.new_broker()
-        host = tree.big_little(broker.root)
+        host = broker.tree
         broker.start()
         for how in ("missing", "fifo", "dangling", "loop", b"text"):
             with self.subTest(how):
@@ -222,8 +281,8 @@ class TestHostile(harness.TestCase):
 
     def test_entries(self):
         """The entry itself is no device directory."""
-        broker = self.new_broker()
-        host = tree.one_spu(broker.root, "0-3")
+        broker = self.new_broker(tree=lambda root: tree.one_spu(root, "0-3"))
+        host = broker.tree
         broker.start()
         entry = host.devices / "arm_spe_1"
         for how in ("file", "fifo", "dangling", "loop", "empty"):
@@ -244,10 +303,22 @@ class TestHostile(harness.TestCase):
 
     def test_names(self):
         """What only looks like an instance is none."""
-        broker = self.new_broker()
-        host = tree.one_spu(broker.root, "0-3")
-        for name in ("arm_spe_", "arm_spe_x", "arm_spe_1x", "arm_spe_-1", "arm_spe_+1", "arm_spe_99999999999999999999",
-                     "arm_spe_" + "1" * 200, "Arm_spe_1", "arm_spe_ 1", "arm_spe_01", "armv8_pmuv3_0", "arm_spe_1\n"):
+        broker = self.new_broker(tree=lambda root: tree.one_spu(root, "0-3"))
+        host = broker.tree
+        for name in (
+            "arm_spe_",
+            "arm_spe_x",
+            "arm_spe_1x",
+            "arm_spe_-1",
+            "arm_spe_+1",
+            "arm_spe_99999999999999999999",
+            "arm_spe_" + "1" * 200,
+            "Arm_spe_1",
+            "arm_spe_ 1",
+            "arm_spe_01",
+            "armv8_pmuv3_0",
+            "arm_spe_1\n",
+        ):
             host.instance(name, "4-7", type=9, link=False)
         broker.start()
         instances = broker.call("ListInstances")["instances"]
@@ -255,7 +326,9 @@ class TestHostile(harness.TestCase):
 
     def test_overlap(self):
         """A CPU has at most one SPU: two that claim the same CPU are not both believed."""
-        broker = self.broker(tree=lambda root: tree.Tree(root, "0-7").instance(0, "0-3").instance(1, "3-7", type=9))
+        broker = self.broker(
+            tree=lambda root: tree.Tree(root, "0-7").instance(0, "0-3").instance(1, "3-7", type=9)
+        )
         ready = [i for i in broker.call("ListInstances")["instances"] if i["state"] == "ready"]
         self.assertLessEqual(len(ready), 1)
 
@@ -275,8 +348,8 @@ class TestHostile(harness.TestCase):
 
 class TestChanges(harness.TestCase):
     def test_new_and_gone(self):
-        broker = self.new_broker()
-        host = tree.one_spu(broker.root, "0-3")
+        broker = self.new_broker(tree=lambda root: tree.one_spu(root, "0-3"))
+        host = broker.tree
         host.write("sys/devices/system/cpu/possible", "0-11")
         host.online("0-11")
         broker.start()
@@ -295,7 +368,7 @@ class TestChanges(harness.TestCase):
     def test_gone_with_lease(self):
         """An instance with leases stays, as gone; one that comes back under another type needs a new VM."""
         broker = self.new_broker()
-        host = tree.big_little(broker.root)
+        host = broker.tree
         broker.start()
         client = self.client(broker)
         lease = client.call("Acquire", request=request(instance="arm_spe_1"))["lease"]
@@ -322,7 +395,7 @@ class TestChanges(harness.TestCase):
 
     def test_gone_then_released(self):
         broker = self.new_broker()
-        host = tree.big_little(broker.root)
+        host = broker.tree
         broker.start()
         client = self.client(broker)
         lease = client.call("Acquire", request=request(instance="arm_spe_1"))["lease"]
@@ -334,7 +407,7 @@ class TestChanges(harness.TestCase):
 
     def test_cpu_offline_under_lease(self):
         broker = self.new_broker()
-        host = tree.big_little(broker.root)
+        host = broker.tree
         broker.start()
         client = self.client(broker)
         client.call("Acquire", request=request(cpus="4-7"))
@@ -342,7 +415,9 @@ class TestChanges(harness.TestCase):
         broker.call("Rescan")
         instance = broker.instance("arm_spe_1")
         self.assertEqual((instance["onlineCpus"], instance["state"]), ("4-5", "ready"))
-        self.assertEqual(client.call("Acquire", request=request(instance="arm_spe_1"))["lease"]["cpus"], "4-5")
+        self.assertEqual(
+            client.call("Acquire", request=request(instance="arm_spe_1"))["lease"]["cpus"], "4-5"
+        )
 
     def test_rescan_needs_an_administrator(self):
         broker = self.broker()

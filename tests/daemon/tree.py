@@ -6,9 +6,15 @@ import pathlib
 import shutil
 
 FORMATS = {
-    "branch_filter": "config:32", "event_filter": "config1:0-63", "jitter": "config:16",
-    "load_filter": "config:33", "min_latency": "config2:0-11", "pa_enable": "config:1",
-    "pct_enable": "config:2", "store_filter": "config:34", "ts_enable": "config:0",
+    "branch_filter": "config:32",
+    "event_filter": "config1:0-63",
+    "jitter": "config:16",
+    "load_filter": "config:33",
+    "min_latency": "config2:0-11",
+    "pa_enable": "config:1",
+    "pct_enable": "config:2",
+    "store_filter": "config:34",
+    "ts_enable": "config:0",
 }
 CAPS = {"arch_inst": "0", "count_size": "12", "ernd": "1", "min_interval": "1024"}
 
