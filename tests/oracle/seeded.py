@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Does the oracle find bugs? Builds the daemon from a copy of the tree, first as it is (the oracle must
+pass), then with each bug of bugs/ put in (the oracle must fail). A .bug file is four lines: what it breaks,
+the file, the line that is replaced (it must be there exactly once) and its replacement.
+
+usage: seeded.py [NAME...]"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+SOURCE = HERE.parents[1]
+ORACLE_SECONDS = 300
+
+
+class Bug:
+    def __init__(self, path):
+        what, self.file, old, new = path.read_text().rstrip("\n").split("\n")
+        if not (what.startswith("# ") and old.startswith("- ") and new.startswith("+ ")):
+            raise ValueError(f"{path}: not a bug file")
+        self.name, self.what, self.old, self.new = path.stem, what[2:], old[2:].strip(), new[2:].strip()
+
+    def apply(self, tree):
+        """Puts the bug in; returns what takes it out again, or None if its line is not there exactly once."""
+        path = tree / self.file
+        text = path.read_text() if path.exists() else ""
+        if sum(line.strip() == self.old for line in text.split("\n")) != 1:
+            return None
+        path.write_text(
+            "\n".join(self.new if line.strip() == self.old else line for line in text.split("\n"))
+        )
+        return lambda: path.write_text(text)
+
+
+class Tree:
+    """The copy and its build."""
+
+    def __init__(self, root):
+        self.source, self.build = root / "source", root / "build"
+        shutil.copytree(
+            SOURCE,
+            self.source,
+            symlinks=True,
+            ignore=lambda folder, names: {
+                n for n in names if n in (".git", "build", "tests") and pathlib.Path(folder) == SOURCE
+            },
+        )
+        generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+        self.run(
+            "cmake",
+            "-S",
+            self.source,
+            "-B",
+            self.build,
+            "-DCMAKE_BUILD_TYPE=Debug",
+            "-DCMAKE_C_FLAGS=-Og",
+            "-DSPE_TESTS=OFF",
+            *generator,
+        )
+
+    @staticmethod
+    def run(*command):
+        done = subprocess.run(
+            [str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        if done.returncode:
+            raise SystemExit(f"{' '.join(map(str, command))}:\n{done.stdout}")
+
+    def make(self):
+        self.run("cmake", "--build", self.build, "-j2", "--target", "spe-broker")
+        return next(p for p in self.build.rglob("spe-broker") if p.is_file() and os.access(p, os.X_OK))
+
+    def oracle(self):
+        """(passed, what it said)."""
+        environment = os.environ | {"SPE_BROKER": str(self.make()), "SPE_SOURCE_DIR": str(SOURCE)}
+        done = subprocess.run(
+            [sys.executable, "-B", HERE / "test_oracle.py", "TestOracle"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=ORACLE_SECONDS,
+        )
+        if done.returncode == 77:
+            print(done.stdout)
+            sys.exit(77)
+        return done.returncode == 0, done.stdout
+
+
+def main():
+    names = sys.argv[1:]
+    bugs = [Bug(p) for p in sorted((HERE / "bugs").glob("*.bug")) if not names or p.stem in names]
+    missed = []
+    with tempfile.TemporaryDirectory(prefix="spe-seeded-") as root:
+        tree = Tree(pathlib.Path(root))
+        passed, said = tree.oracle()
+        if not passed:
+            raise SystemExit(f"the oracle fails on the tree as it is:\n{said}")
+        for bug in bugs:
+            undo = bug.apply(tree.source)
+            if undo is None:
+                missed.append(bug.name)
+                print(f"{bug.name}: does not apply any more", flush=True)
+                continue
+            passed, said = tree.oracle()
+            undo()
+            found = next((line for line in said.split("\n") if line.startswith("AssertionError")), "")[:200]
+            print(f"{bug.name}: {'MISSED' if passed else 'found'} ({bug.what}) {found}", flush=True)
+            if passed:
+                missed.append(bug.name)
+    if missed or len(bugs) < (1 if names else 5):
+        raise SystemExit(f"not found: {' '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()

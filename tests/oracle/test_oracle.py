@@ -1,0 +1,579 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Generated hosts, configurations and sequences of calls against the daemon; after every step its state is
+recomputed by judge.py. SPE_SEED=N runs one seed (which every failure names), SPE_LONG=1 many more."""
+
+import collections
+import os
+import pathlib
+import random
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "daemon"))
+
+import harness  # noqa: E402
+import sizes  # noqa: E402
+import tree  # noqa: E402
+from judge import Fault, Settings, State, clash, need  # noqa: E402
+from sizes import KIB, MIB  # noqa: E402
+
+LONG = os.environ.get("SPE_LONG") == "1"
+SEEDS = [int(os.environ["SPE_SEED"])] if "SPE_SEED" in os.environ else range(1, 101 if LONG else 17)
+STEPS = int(os.environ.get("SPE_STEPS", "400" if LONG else "120"))
+GROUP = 4321
+VMS = ("web", "db", "ci", "big")
+FOREVER = 10**12
+REFUSALS = (
+    "NoSuchInstance InstanceNotReady NoInstanceForCpus NotAssigned BufferSizeNotRepresentable LimitExceeded"
+)
+EXPECTED = [
+    "Acquire granted",
+    "Update granted",
+    "Update Busy",
+    "Update NotAssigned",
+    "Release PermissionDenied",
+    "counter-offer",
+    "wait queued",
+    "wait granted",
+    "kept",
+    "shrunk",
+    "assigned away",
+]
+EXPECTED += [f"Acquire {word}" for word in REFUSALS.split() + ["Busy"]]
+SIZES = [
+    4096,
+    8192,
+    5000,
+    4095,
+    1,
+    64 * KIB,
+    100 * KIB,
+    MIB,
+    MIB + 2 * KIB,
+    3 * MIB,
+    4 * MIB,
+    4 * MIB + 4 * KIB,
+    6 * MIB,
+    16 * MIB,
+    24 * MIB,
+    64 * MIB,
+    100 * MIB,
+    2**40,
+]
+
+
+class Host:
+    """A random host: its tree and its configuration, as text and as Settings."""
+
+    def __init__(self, rng):
+        self.total = rng.choice((2, 4, 8, 16, 64))
+        count = min(rng.randint(1, 4), self.total)
+        cuts = sorted(rng.sample(range(1, self.total), count - 1)) + [self.total]
+        self.parts, first = [], 0
+        for i, cut in enumerate(cuts):
+            cap = rng.choice((None, None, 0, 64 * KIB, 2 * MIB, 3 * MIB, 32 * MIB))
+            self.parts.append(
+                {"cpus": f"{first}-{cut - 1}", "max": cap, "partial": i > 0 and rng.random() < 0.15}
+            )
+            first = cut
+        self.cpus = set(range(self.total))
+        self.online = self.some_online(rng)
+        self.configure(rng)
+
+    def some_online(self, rng):
+        off = {cpu for cpu in self.cpus if rng.random() < 0.05}
+        return self.cpus - off or self.cpus
+
+    def configure(self, rng):
+        limits = {
+            "DefaultBufferSize": rng.choice((64 * KIB, MIB, 4 * MIB)),
+            "MaxBufferSize": rng.choice((MIB, 6 * MIB, 48 * MIB, 64 * MIB)),
+            "MaxMemoryPerVM": rng.choice((3 * MIB, 20 * MIB, 200 * MIB, 2048 * MIB, 2048 * MIB)),
+            "MaxMemoryPerUser": rng.choice((10 * MIB, 500 * MIB, 2048 * MIB, 2048 * MIB)),
+            "MaxMemory": rng.choice((15 * MIB, 1500 * MIB, 2048 * MIB, 2048 * MIB)),
+            "MaxLeases": rng.choice((4, 12, 4096, 4096)),
+            "MaxLeasesPerUser": rng.choice((3, 8, 1024, 1024)),
+        }
+        vms = {
+            vm: {
+                "MaxBufferSize": rng.choice((512 * KIB, 64 * MIB)),
+                "MaxMemory": rng.choice((2 * MIB, 500 * MIB)),
+            }
+            for vm in rng.sample(VMS, rng.randint(0, 2))
+        }
+        users = {
+            uid: {
+                "MaxBufferSize": rng.choice((256 * KIB, 16 * MIB)),
+                "MaxMemory": rng.choice((4 * MIB, 400 * MIB)),
+            }
+            for uid in rng.sample((0, 1000, 1001), rng.randint(0, 1))
+        }
+        owner = rng.choice(("any",) * 5 + ("guest", "none"))
+        mode = rng.choice(("guest", "shared"))
+        self.settings = Settings(limits, owner, mode, vms, users)
+        self.assigned = {}  # origin: {CPU: (owner, vm)}
+        text = [
+            f"[Policy]\nDefaultOwner={owner}\nDefaultMode={mode}",
+            f"AcquireGroup={GROUP}\nRevokeGraceSec=1000\n[Limits]",
+        ]
+        text += [f"{key}={value}" for key, value in limits.items()]
+        for kind, sections in (("VM", vms), ("User", users)):
+            for name, values in sections.items():
+                text += [f"[{kind} {name}]"] + [f"{k}={v}" for k, v in values.items()]
+        for i in range(rng.randint(0, 3)):
+            cpus, owner, vm = self.some_assignment(rng)
+            text += [f"[Assignment a{i}]", f"Cpus={sizes.cpulist(cpus)}", f"Owner={owner}"] + (
+                [f"Vm={vm}"] if vm else []
+            )
+            self.assign("config", cpus, owner, vm)
+        self.text = "\n".join(text) + "\n"
+
+    def some_cpus(self, rng):
+        """CPUs, mostly of one part."""
+        part = sorted(sizes.cpus(rng.choice(self.parts)["cpus"]))
+        pool = part if rng.random() < 0.95 else sorted(self.cpus)
+        return set(rng.sample(pool, rng.randint(1, min(len(pool), 6))))
+
+    def some_assignment(self, rng):
+        owner = rng.choice(("host", "none") + ("guest", "any") * 3)
+        vm = rng.choice((None,) * 5 + VMS) if owner in ("guest", "any") else None
+        return self.some_cpus(rng), owner, vm
+
+    def assign(self, origin, cpus, owner, vm):
+        self.assigned.setdefault(origin, {}).update({cpu: (owner, vm) for cpu in cpus})
+
+    def unassign(self, cpus):
+        for origin in ("persistent", "runtime"):
+            for cpu in cpus:
+                self.assigned.get(origin, {}).pop(cpu, None)
+
+    def write(self, root):
+        host = tree.Tree(
+            root, f"0-{self.total - 1}" if self.total > 1 else "0", online=sizes.cpulist(self.online)
+        )
+        for i, part in enumerate(self.parts):
+            host.instance(i, part["cpus"], type=None if part["partial"] else 8 + i, max_buff_size=part["max"])
+        return host
+
+
+class Run:
+    """One seed: a host, some VMMs of three users, and random steps."""
+
+    def __init__(self, case, seed):
+        self.case, self.seed, self.rng = case, seed, random.Random(seed)
+        self.host = Host(self.rng)
+        self.broker = case.broker(tree=self.host.write, config=self.host.text)
+        self.admin = case.client(self.broker)
+        self.owners = [self.owner(uid) for uid in (0, 0, 0, 1000, 1001)]
+        self.waiters = {}  # lease id: (request, stream), in the order of the queue
+        self.what = "start"
+        self.seen = collections.Counter()  # what has happened, to know that the cases are worth something
+        self.read()
+
+    def owner(self, uid):
+        process, client = self.case.vmm(self.broker, uid=uid, groups=[GROUP])
+        return {"process": process, "client": client, "uid": uid}
+
+    def read(self):
+        """The daemon's state, checked by itself and against what was assigned."""
+        for method in ("ListInstances", "ListLeases", "Describe"):
+            self.admin.send(method)
+        instances, leases, host = (self.admin.receive()[0] for _ in range(3))
+        self.state = State(self.host.settings, instances["instances"], leases["leases"], host["host"])
+        self.state.check()
+        self.check_assignments()
+        self.check_waiters()
+
+    def check_assignments(self):
+        """For every CPU the assignment that must decide, from what was configured and assigned."""
+        decided = {}
+        for origin in ("config", "persistent", "runtime"):
+            decided |= {cpu: a + (origin,) for cpu, a in self.host.assigned.get(origin, {}).items()}
+        for instance in self.state.instances:
+            told = {cpu: (a["owner"], a.get("vm"), a["origin"]) for cpu, a in instance.deciding.items()}
+            expected = {cpu: a for cpu, a in decided.items() if cpu in instance.cpus}
+            need(told == expected, f"assignments {told} instead of {expected}")
+
+    def check_waiters(self):
+        """Whoever is queued is rightly so: it would not be granted, after those ahead of it."""
+        queued = [l["leaseId"] for l in self.state.queued]
+        for lease_id in [i for i in self.waiters if i not in queued]:
+            _, stream = self.waiters.pop(lease_id)
+            try:
+                need(stream.next()["change"] in ("granted", "ended"), "a waiter was told something odd")
+            except harness.VarlinkError as error:
+                need(not error.name.endswith(".Busy"), "a waiter gave up")
+            stream.close()
+        claims = []
+        for lease_id, (request, _) in self.waiters.items():
+            errors, _, _ = self.state.decide(request, claims)
+            # A limit may have come in its way since: it is told when its turn comes
+            need(errors in ({"Busy"}, {"LimitExceeded"}), "a waiter that must not wait:", lease_id, errors)
+            claims.append((request["mode"], request["cpus"]))
+        return claims
+
+    def claims(self):
+        return [(request["mode"], request["cpus"]) for request, _ in self.waiters.values()]
+
+    # Requests
+
+    def request(self, owner, with_cpus=False):
+        """A random request: (the JSON, the same with its defaults filled in)."""
+        rng, json = self.rng, {"vm": self.rng.choice(VMS), "vcpus": self.rng.choice((1, 1, 2, 4, 17))}
+        if with_cpus or rng.random() < 0.5:
+            json["cpus"] = sizes.cpulist(self.host.some_cpus(rng))
+        if rng.random() < 0.3:
+            json["instance"] = f"arm_spe_{rng.randrange(len(self.host.parts) + (rng.random() < 0.1))}"
+        if rng.random() < 0.7:
+            json["bufferSize"] = rng.choice(SIZES)
+        if rng.random() < 0.3:
+            json["exact"] = True
+        if rng.random() < 0.7:
+            often = 3 if owner["uid"] == 0 else 0  # others are refused
+            json["mode"] = rng.choice(("exclusive", "guest", "guest", "shared") + ("exclusive",) * often)
+        uid = owner["uid"]
+        if owner["uid"] == 0 and rng.random() < 0.3:  # root takes it for somebody else
+            other = rng.choice(self.owners)
+            json["pid"], uid = other["process"].pid, other["uid"]
+        settings = self.host.settings
+        full = {
+            "uid": uid,
+            "administrator": owner["uid"] == 0,
+            "vm": json["vm"],
+            "vcpus": json["vcpus"],
+            "origin": "administrator" if owner["uid"] == 0 else "caller",
+            "cpus": sizes.cpus(json["cpus"]) if "cpus" in json else None,
+            "instance": json.get("instance"),
+            "size": json.get("bufferSize", settings.limits["DefaultBufferSize"]),
+            "exact": json.get("exact", False),
+            "mode": json.get("mode", settings.default_mode),
+        }
+        return json, full
+
+    def offered(self, offer, instance, judgement, request):
+        """An offer is the one that the rules lead to."""
+        _, cpus, size, names = judgement
+        need(offer["instance"] == instance.name, "instance", offer, "instead of", instance.name)
+        need(sizes.cpus(offer["cpus"]) == cpus, "cpus", offer, "instead of", sizes.cpulist(cpus))
+        need(offer["bufferSize"] == size, "size", offer, "instead of", size)
+        need(offer.get("limitedBy") in names, "limitedBy", offer, "instead of", names)
+        need(offer["charge"] == sizes.charge(request["vcpus"], size), "charge", offer)
+        need(offer["mode"] == request["mode"], "mode", offer)
+
+    def same(self, lease, offer):
+        for field in ("instance", "pmuType", "cpus", "bufferSize", "charge", "mode"):
+            need(lease[field] == offer[field], field, lease, "is not what was offered:", offer)
+
+    def attempt(self, client, method, **parameters):
+        """(reply, None) or (None, the error's last component)."""
+        try:
+            reply, error = client.call(method, parameters), None
+        except harness.VarlinkError as caught:
+            reply, error = None, caught.name.rpartition(".")[2]
+        self.seen[f"{method} {error or 'granted'}"] += 1
+        return reply, error
+
+    # Steps
+
+    def step_acquire(self):
+        owner = self.rng.choice(self.owners)
+        json, request = self.request(owner)
+        self.what = f"acquire as {owner['uid']}: {json}"
+        decision = owner["client"].call("Query", request=json)["decision"]
+        errors, instance, judgement = self.state.decide(request, self.claims())
+        told = [r["error"].rpartition(".")[2] for r in decision["refusals"]]
+        need(decision["granted"] == (not errors), "granted:", decision, "but:", errors)
+        need(decision["granted"] == (not told), "refusals", told)
+        reply, error = self.attempt(owner["client"], "Acquire", request=json)
+        if decision["granted"]:
+            self.offered(decision["offer"], instance, judgement, request)
+            need(reply is not None, "offered, then refused:", error)
+            self.same(reply["lease"], decision["offer"])
+            return
+        need(told[0] in errors, "refused with", told, "instead of", errors)
+        need(error == told[0], "Acquire says", error, "and Query", told)
+        counter = decision.get("counterOffer")
+        if counter:
+            self.take(owner, json, counter)
+
+    def take(self, owner, json, counter):
+        """A counter-offer, acquired, succeeds; mostly given back, to keep room."""
+        self.seen["counter-offer"] += 1
+        json = json | {k: counter[k] for k in ("instance", "cpus", "bufferSize", "mode")} | {"exact": True}
+        reply, error = self.attempt(owner["client"], "Acquire", request=json)
+        need(reply is not None, "the counter-offer was refused:", error, counter)
+        self.same(reply["lease"], counter)
+        if self.rng.random() < 0.8:
+            self.read()
+            self.admin.call("Release", leaseId=reply["lease"]["leaseId"])
+
+    def step_wait(self):
+        owner = self.rng.choice(self.owners)
+        json, request = self.request(owner, with_cpus=True)
+        self.what = f"wait as {owner['uid']}: {json}"
+        errors, _, _ = self.state.decide(request, self.claims())
+        client = owner["process"].connect(self.broker)
+        self.case.addCleanup(client.close)
+        stream = client.stream("Acquire", request=json, waitUSec=FOREVER)
+        try:
+            reply = stream.next()
+        except harness.VarlinkError as error:
+            name = error.name.rpartition(".")[2]
+            need(name in errors and name != "Busy", "refused with", name, "instead of", errors)
+            return
+        self.seen[f"wait {reply['change']}"] += 1
+        if reply["change"] == "granted":
+            need(not errors, "granted against", errors)
+            client.close()
+        else:
+            need((reply["change"], errors) == ("queued", {"Busy"}), reply["change"], "but", errors)
+            self.waiters[reply["lease"]["leaseId"]] = (request, stream)
+
+    def step_leave(self):
+        if self.waiters:
+            lease_id = self.rng.choice(list(self.waiters))
+            self.what = f"waiter {lease_id} leaves"
+            _, stream = self.waiters.pop(lease_id)
+            stream.close()
+            harness.wait_for(lambda: self.broker.lease(lease_id) is None, "the waiter is gone")
+
+    def some_lease(self, *states):
+        leases = [l for l in self.state.leases if l["state"] in states]
+        return self.rng.choice(leases) if leases else None
+
+    def step_release(self):
+        lease = self.some_lease("granted", "revoking", "revoked")
+        if lease:
+            owner = self.rng.choice(self.owners)
+            self.what = f"release {lease['leaseId']} as {owner['uid']}"
+            allowed = owner["uid"] == 0 or owner["process"].pid == lease["owner"]["pid"]
+            _, error = self.attempt(owner["client"], "Release", leaseId=lease["leaseId"])
+            need(error == (None if allowed else "PermissionDenied"), "Release says", error)
+
+    def step_update(self):
+        lease = self.some_lease("granted")
+        if not lease:
+            return
+        cpus, own = self.host.some_cpus(self.rng), sorted(self.state.find(lease["instance"]).online)
+        if own and self.rng.random() < 0.85:
+            cpus = set(self.rng.sample(own, self.rng.randint(1, min(len(own), 6))))
+        self.what = f"update {lease['leaseId']} from {lease['cpus']} to {sizes.cpulist(cpus)}"
+        instance = self.state.find(lease["instance"])
+        held = sizes.cpus(lease["cpus"])
+        if not cpus <= instance.online:
+            right = {"NoInstanceForCpus"}
+        elif not all(self.state.allowed(instance, cpu, lease["vm"], lease["vmOrigin"]) for cpu in cpus):
+            right = {"NotAssigned"}
+        elif self.state.conflicts(lease["mode"], cpus, [], without=lease["leaseId"]):
+            right = {"Busy"}
+        elif self.state.conflicts(lease["mode"], cpus - held, self.claims(), without=lease["leaseId"]):
+            right = {"Busy"}
+        elif self.state.conflicts(lease["mode"], cpus, self.claims(), without=lease["leaseId"]):
+            right = {"Busy", None}  # a waiter wants what this lease already has
+        else:
+            right = {None}
+        reply, error = self.attempt(self.admin, "Update", leaseId=lease["leaseId"], cpus=sizes.cpulist(cpus))
+        need(error in right, "Update says", error, "instead of", right)
+        if reply:
+            need(
+                reply["lease"] == lease | {"cpus": sizes.cpulist(cpus)},
+                "Update changed more:",
+                reply["lease"],
+            )
+
+    def step_assign(self):
+        cpus, owner, vm = self.host.some_assignment(self.rng)
+        runtime = self.rng.random() < 0.4
+        self.what = f"assign {sizes.cpulist(cpus)} to {owner} {vm} runtime={runtime}"
+        before = self.state
+        self.admin.call("Assign", cpus=sizes.cpulist(cpus), owner=owner, vm=vm, runtime=runtime)
+        self.host.assign("runtime" if runtime else "persistent", cpus, owner, vm)
+        self.after_assignment(before)
+
+    def step_unassign(self):
+        cpus = self.host.some_cpus(self.rng) if self.rng.random() < 0.5 else self.host.cpus
+        cpus &= set().union(*(i.cpus for i in self.state.instances))
+        if cpus:
+            self.what = f"unassign {sizes.cpulist(cpus)}"
+            before = self.state
+            self.admin.call("Unassign", cpus=sizes.cpulist(cpus))
+            self.host.unassign(cpus)
+            self.after_assignment(before)
+
+    def after_assignment(self, before):
+        """Leases kept what they may keep, no more and no less."""
+        self.read()
+        after = {l["leaseId"]: l for l in self.state.leases}
+        for lease in before.leases:
+            now = after.get(lease["leaseId"])
+            if lease["state"] != "granted":
+                continue
+            instance = self.state.find(lease["instance"])
+            kept = {
+                cpu
+                for cpu in sizes.cpus(lease["cpus"])
+                if self.state.allowed(instance, cpu, lease["vm"], lease["vmOrigin"])
+            }
+            need(now is not None, "a lease is lost", lease)
+            self.seen[
+                "assigned away" if not kept else "shrunk" if now["cpus"] != lease["cpus"] else "kept"
+            ] += 1
+            need(now["state"] == ("granted" if kept else "revoking"), "state", now, "CPUs left", kept)
+            need(not kept or sizes.cpus(now["cpus"]) == kept, "CPUs", now, "instead of", kept)
+
+    def step_revoke(self):
+        lease = self.some_lease("granted", "revoking")
+        if lease:
+            grace = self.rng.choice((0, FOREVER))
+            self.what = f"revoke {lease['leaseId']} with {grace}"
+            self.admin.call("Revoke", leaseId=lease["leaseId"], graceUSec=grace)
+            if grace == 0:
+                need(self.broker.lease(lease["leaseId"])["state"] == "revoked", "not revoked at once")
+
+    def step_die(self):
+        at = self.rng.randrange(len(self.owners))
+        owner = self.owners[at]
+        pid = owner["process"].pid
+        self.what = f"process {pid} dies"
+        owner["process"].kill()
+        owner["client"].close()
+        self.owners[at] = self.owner(owner["uid"])
+        harness.wait_for(
+            lambda: not any(l["owner"].get("pid") == pid for l in self.admin.call("ListLeases")["leases"]),
+            "its leases have ended",
+        )
+        for lease_id in list(self.waiters):
+            if self.broker.lease(lease_id) is None:
+                self.waiters.pop(lease_id)[1].close()
+
+    def step_online(self):
+        self.host.online = self.host.some_online(self.rng)
+        self.what = f"online {sizes.cpulist(self.host.online)}"
+        self.broker.tree.online(sizes.cpulist(self.host.online))
+        self.admin.call("Rescan")
+
+    STEPS = [
+        (step_acquire, 55),
+        (step_release, 14),
+        (step_update, 8),
+        (step_wait, 10),
+        (step_leave, 2),
+        (step_assign, 4),
+        (step_unassign, 5),
+        (step_revoke, 4),
+        (step_die, 2),
+        (step_online, 2),
+    ]
+
+    def go(self, steps):
+        functions, weights = zip(*self.STEPS)
+        for number in range(steps):
+            self.what = "nothing"
+            try:
+                self.rng.choices(functions, weights)[0](self)
+                self.read()
+            except (Fault, harness.VarlinkError, KeyError, TypeError) as error:
+                raise AssertionError(f"seed {self.seed}, step {number}, {self.what}: {error!r}") from error
+        self.end()
+
+    def end(self):
+        """All released: every charge is zero."""
+        for _, stream in self.waiters.values():
+            stream.close()
+        half = self.state.charged[::2]
+        for lease in half:
+            self.admin.call("Release", leaseId=lease["leaseId"])
+        for owner in self.owners:
+            owner["process"].kill()
+            owner["client"].close()
+        harness.wait_for(lambda: not self.admin.call("ListLeases")["leases"], "every lease has ended")
+        self.case.assert_idle(self.broker)
+
+
+class TestOracle(harness.TestCase):
+    def test_generated(self):
+        seen = collections.Counter()
+        for seed in SEEDS:
+            print(f"oracle: SPE_SEED={seed} SPE_STEPS={STEPS}", flush=True)
+            run = Run(self, seed)
+            run.go(STEPS)
+            run.broker.stop()
+            seen += run.seen
+        print(dict(sorted(seen.items())))
+        if len(SEEDS) > 1:
+            self.assertEqual([word for word in EXPECTED if not seen[word]], [], "never happened")
+
+
+class TestJudge(harness.TestCase):
+    """The oracle itself can say no."""
+
+    def test_sharing(self):
+        for modes, bad in (
+            (("guest", "guest"), False),
+            (("exclusive", "guest"), True),
+            (("shared", "exclusive"), True),
+        ):
+            self.assertEqual(clash(*modes), bad)
+
+    def test_books(self):
+        settings = Settings(
+            {
+                "MaxMemory": 10**9,
+                "MaxLeases": 9,
+                "MaxLeasesPerUser": 9,
+                "MaxBufferSize": MIB,
+                "MaxMemoryPerVM": 10**9,
+                "MaxMemoryPerUser": 10**9,
+            }
+        )
+        charge = sizes.charge(1, 4096)
+        lease = {
+            "leaseId": "1",
+            "vm": "a",
+            "vmOrigin": "caller",
+            "instance": "arm_spe_0",
+            "cpus": "0",
+            "vcpus": 1,
+            "bufferSize": 4096,
+            "requestedBufferSize": 4096,
+            "charge": charge,
+            "mode": "guest",
+            "state": "granted",
+            "memlock": {"bytes": charge, "state": "unmanaged"},
+            "contended": False,
+            "owner": {"uid": 0},
+        }
+        instance = {
+            "name": "arm_spe_0",
+            "state": "ready",
+            "cpus": "0-3",
+            "onlineCpus": "0-3",
+            "charge": charge,
+            "leases": 1,
+            "leasedCpus": "0",
+            "assignments": [],
+        }
+        host = {"charge": charge, "counts": {"leases": 1, "waiting": 0, "instances": 1}}
+        State(settings, [instance], [lease], host).check()
+        forbidden = [{"cpus": "0", "owner": "host", "origin": "config", "state": "active"}]
+        exclusive = [lease | {"mode": "exclusive"}, lease | {"leaseId": "2"}]
+        for instances, leases, told in (
+            ([instance | {"charge": 0}], [lease], host),
+            ([instance | {"leases": 2}], [lease], host),
+            ([instance | {"leasedCpus": "0-1"}], [lease], host),
+            ([instance], [lease], host | {"charge": 1}),
+            ([instance], [lease | {"charge": 5}], host),
+            ([instance], [lease | {"bufferSize": 5000}], host),
+            ([instance], [lease | {"cpus": "4"}], host),
+            ([instance | {"assignments": forbidden}], [lease], host),
+            (
+                [instance | {"leases": 2, "charge": 2 * charge}],
+                exclusive,
+                {"charge": 2 * charge, "counts": host["counts"] | {"leases": 2}},
+            ),
+        ):
+            with self.assertRaises(Fault):
+                State(settings, instances, leases, told).check()
+
+
+if __name__ == "__main__":
+    harness.main()
