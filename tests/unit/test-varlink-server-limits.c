@@ -152,6 +152,37 @@ static void test_message_limit(void **state) {
         assert_int_equal(get_counters(f).malformed, 2);
 }
 
+/* A message that does not end takes its connection with it; one that does, and an idle connection, do not. */
+static void test_message_time(void **state) {
+        VarlinkServerLimits limits = VARLINK_SERVER_LIMITS_DEFAULT;
+        Fixture *f = *state;
+        int idle = f->peer, half, whole;
+
+        limits.message_usec = 20000;
+        varlink_server_set_limits(f->server, &limits);
+        send_message(f, CALL_EMPTY);
+        f->peer = half = add_peer(f);
+        send_bytes(f, CALL_EMPTY "\0{", sizeof(CALL_EMPTY "\0{") - 1);
+        f->peer = whole = add_peer(f);
+        send_bytes(f, CALL_EMPTY, 5);
+        send_bytes(f, &CALL_EMPTY[5], sizeof(CALL_EMPTY) - 5);
+        assert_int_equal(get_counters(f).connections, 3);
+
+        while (get_counters(f).connections == 3)
+                assert_true(sd_event_run(f->event, UINT64_C(10000000)) > 0); /* not within ten seconds */
+        f->peer = half;
+        expect_message(f, "{}");
+        expect_closed(f);
+        f->eof = false;
+        assert_int_equal(get_counters(f).malformed, 1);
+
+        f->peer = whole;
+        expect_message(f, "{}");
+        expect_silence(f);
+        closep(&half);
+        closep(&idle);
+}
+
 static void test_half_close(void **state) {
         Fixture *f = *state;
 
@@ -463,6 +494,7 @@ int main(void) {
                 TEST(test_stream_overflow),
                 TEST(test_drained),
                 TEST(test_message_limit),
+                TEST(test_message_time),
                 TEST(test_half_close),
                 TEST(test_half_close_slow_reader),
                 TEST(test_half_close_pending),

@@ -80,6 +80,7 @@ static size_t connection_process(Connection *connection, const char *bytes, size
                         return done;
                 }
                 done = scanned = (size_t)(end - bytes) + 1;
+                connection->half_since_usec = 0;
         }
 
         *ret_scanned = 0;
@@ -228,6 +229,26 @@ static int connection_update_events(Connection *connection) {
         return 0;
 }
 
+bool connection_check_half(Connection *connection, uint64_t before_usec) {
+        if (connection->half_since_usec == 0)
+                return false;
+        /* While we do not read, the rest of it cannot come. */
+        if (connection->half_since_usec > before_usec || !connection_may_process(connection))
+                return true;
+
+        connection_malformed(connection);
+        return false;
+}
+
+/* Half a message is there, and nothing else to wait for. */
+static void connection_note_half(Connection *connection) {
+        if (buffer_pending(&connection->in) == 0 || connection_has_input(connection) ||
+            connection->half_since_usec > 0)
+                return;
+
+        connection->half_since_usec = server_watch_half(connection->server);
+}
+
 /* The end of every turn: sends, tells, and decides what the connection waits for now. */
 static void connection_finish_turn(Connection *connection) {
         if (connection->closed)
@@ -246,6 +267,7 @@ static void connection_finish_turn(Connection *connection) {
 
         if (connection_may_process(connection) && connection_has_input(connection))
                 server_queue_work(connection->server, connection);
+        connection_note_half(connection);
 }
 
 void connection_turn(Connection *connection) {

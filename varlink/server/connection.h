@@ -17,9 +17,10 @@ typedef struct Connection {
         int fd;
         uint32_t events;
 
-        Buffer in;      /* received, not processed; no storage while empty */
-        size_t scanned; /* leading bytes of it that hold no NUL */
-        Buffer out;     /* written, not sent; no storage while empty */
+        Buffer in;                /* received, not processed; no storage while empty */
+        size_t scanned;           /* leading bytes of it that hold no NUL */
+        uint64_t half_since_usec; /* CLOCK_MONOTONIC when half a message was first there; 0: there is none */
+        Buffer out;               /* written, not sent; no storage while empty */
 
         VarlinkCall call;
         VarlinkPeer peer;
@@ -47,6 +48,9 @@ void connection_destroy(Connection *connection);
 
 /* One round of work without waiting for the socket: buffered calls, output, what follows from them. */
 void connection_turn(Connection *connection);
+
+/* Closes the connection if its half message came before @before_usec; true if there is a younger one. */
+bool connection_check_half(Connection *connection, uint64_t before_usec);
 
 /* Where a reply is to be written. */
 Buffer *connection_get_output(Connection *connection);

@@ -36,6 +36,7 @@ struct VarlinkServer {
         ConnectionList doomed; /* closed, to be freed when no callback is running */
         size_t n_work;
         sd_event_source *work_source;
+        sd_event_source *half_timer; /* looks for messages that take too long; off while there is none */
 
         struct json_object *no_parameters; /* {} for calls without any */
         char *chunk;                       /* what all connections read into */
@@ -54,6 +55,9 @@ void server_leave(VarlinkServer *server);
 void server_queue_work(VarlinkServer *server, Connection *connection);
 /* A connection has been closed: forgets it in counts and lists, and frees it later. */
 void server_connection_closed(VarlinkServer *server, Connection *connection);
+
+/* Half a message has come: it will be looked at again. Returns the time, never 0. */
+uint64_t server_watch_half(VarlinkServer *server);
 
 /* org.varlink.service. */
 int server_add_service_interface(VarlinkServer *server);

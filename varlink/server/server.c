@@ -87,6 +87,7 @@ static void server_destroy(VarlinkServer *server) {
         user_counts_deinit(&server->users);
         registry_deinit(&server->registry);
         sd_event_source_disable_unref(server->resume);
+        sd_event_source_disable_unref(server->half_timer);
         sd_event_source_disable_unref(server->work_source);
         sd_event_unref(server->event);
         free(server);
@@ -115,6 +116,45 @@ static int server_on_work(_unused_ sd_event_source *source, void *userdata) {
                 server_unqueue_work(server, connection);
                 connection_turn(connection);
         }
+        server_leave(server);
+        return 0;
+}
+
+static uint64_t server_now(const VarlinkServer *server) {
+        uint64_t usec = 1;
+
+        (void)sd_event_now(server->event, CLOCK_MONOTONIC, &usec);
+        return usec;
+}
+
+static void server_arm_half_timer(VarlinkServer *server) {
+        (void)sd_event_source_set_time_relative(server->half_timer, server->limits.message_usec);
+        (void)sd_event_source_set_enabled(server->half_timer, SD_EVENT_ONESHOT);
+}
+
+uint64_t server_watch_half(VarlinkServer *server) {
+        int enabled = SD_EVENT_OFF;
+
+        (void)sd_event_source_get_enabled(server->half_timer, &enabled);
+        if (enabled == SD_EVENT_OFF)
+                server_arm_half_timer(server);
+        return server_now(server);
+}
+
+/* Looks at all connections, once per message_usec at most: a message may take up to twice that long. */
+static int server_on_half_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+        VarlinkServer *server = userdata;
+        uint64_t now = server_now(server), allowed = server->limits.message_usec;
+        Connection *next;
+        bool again = false;
+
+        server_enter(server);
+        for (Connection *c = TAILQ_FIRST(&server->connections); c; c = next) {
+                next = TAILQ_NEXT(c, link);
+                again |= connection_check_half(c, now > allowed ? now - allowed : 0);
+        }
+        if (again)
+                server_arm_half_timer(server);
         server_leave(server);
         return 0;
 }
@@ -305,7 +345,15 @@ static int server_add_sources(VarlinkServer *server) {
                                        server_on_resume, server);
         if (r < 0)
                 return r;
-        return sd_event_source_set_enabled(server->resume, SD_EVENT_OFF);
+        r = sd_event_source_set_enabled(server->resume, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
+
+        r = sd_event_add_time_relative(server->event, &server->half_timer, CLOCK_MONOTONIC, 0, 0,
+                                       server_on_half_timer, server);
+        if (r < 0)
+                return r;
+        return sd_event_source_set_enabled(server->half_timer, SD_EVENT_OFF);
 }
 
 static int server_setup(VarlinkServer *server) {

@@ -51,6 +51,7 @@ typedef struct VarlinkServerLimits {
         unsigned connections_per_user_max; /* of one uid; root counts too */
         size_t message_max;                /* bytes of one incoming message; more closes the connection */
         size_t output_max;                 /* bytes waiting for a slow reader; more closes the connection */
+        uint64_t message_usec; /* from a message's first byte to its end; longer closes the connection */
 } VarlinkServerLimits;
 
 #define VARLINK_SERVER_LIMITS_DEFAULT             \
@@ -59,6 +60,7 @@ typedef struct VarlinkServerLimits {
                 .connections_per_user_max = 2176, \
                 .message_max = 1024 * 1024,       \
                 .output_max = 64 * 1024 * 1024,   \
+                .message_usec = 30000000,         \
         })
 
 /*
