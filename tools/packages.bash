@@ -40,6 +40,6 @@ packages_need() {
         fi
         echo "Installing ${missing[*]}"
         export DEBIAN_FRONTEND=noninteractive
-        "${get[@]}" -qq update </dev/null &&
-                "${get[@]}" -qq install -y --no-install-recommends "${missing[@]}" </dev/null
+        "${get[@]}" -qq update </dev/null >/dev/null &&
+                "${get[@]}" -qq install -y --no-install-recommends "${missing[@]}" </dev/null >/dev/null
 }
