@@ -1,0 +1,286 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The unit files, as installed: systemd.py CHECK SOURCE WORK, after `install.py build SOURCE WORK`.
+
+    verify    systemd-analyze has nothing to say (and has, about a unit that was broken for the purpose)
+    security  exposure at most EXPOSURE_MAX; each group of lines in [Service] opens with its reason
+    names     the socket is named like the interface, its links like all that are served
+    accounts  systemd-sysusers and systemd-tmpfiles take their files
+    confined  the daemon does its work as the unit's user, with the unit's capabilities and no others
+    running   the same under systemd itself, with every line of the unit in force
+"""
+
+import glob
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+
+EXPOSURE_MAX = 3.0
+PREFIX = "a prefix"
+SKIP = 77
+
+
+def skip(reason):
+    print("skipped:", reason)
+    sys.exit(SKIP)
+
+
+def output(*command, **kwargs):
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, check=False, **kwargs)
+    return done.returncode, done.stdout
+
+
+def units(work):
+    return os.path.join(work, PREFIX, "lib/systemd/system")
+
+
+def read_unit(path):
+    """[(section, key, value)], comments and blank lines left out."""
+    section, found = None, []
+    with open(path, encoding="utf-8") as f:
+        for line in f:
+            line = line.strip()
+            if line.startswith("["):
+                section = line.strip("[]")
+            elif line and not line.startswith("#"):
+                key, _, value = line.partition("=")
+                found.append((section, key, value))
+    return found
+
+
+def values(unit, key):
+    return [v for _, k, v in unit if k == key]
+
+
+def analyze(*arguments):
+    if not shutil.which("systemd-analyze"):
+        skip("no systemd-analyze")
+    return output("systemd-analyze", *arguments)
+
+
+def verify(_source, work):
+    paths = [os.path.join(units(work), "spe-broker." + kind) for kind in ("service", "socket")]
+    status, text = analyze("verify", "--man=no", *paths)
+    good = status == 0 and not text.strip()
+    if not good:
+        print(f"exit {status}\n{text}")
+    with tempfile.TemporaryDirectory() as directory:
+        for path in paths:
+            shutil.copy(path, directory)
+        broken = os.path.join(directory, "spe-broker.service")
+        with open(broken, "a", encoding="utf-8") as f:
+            f.write("\n[Service]\nProtectSystems=strict\n")
+        if "ProtectSystems" not in analyze("verify", "--man=no", broken)[1]:
+            print("a misspelt key was not noticed")
+            good = False
+    return good
+
+
+def security(source, work):
+    status, text = analyze("security", "--offline=yes", "--no-pager",
+                           os.path.join(units(work), "spe-broker.service"))
+    match = re.search(r"Overall exposure level for .*?: ([0-9.]+)", text)
+    if not match:
+        print(f"exit {status}\n{text}")
+        return False
+    print(match.group(0), "- what is left:")
+    print(*(line for line in text.splitlines() if "✗" in line), sep="\n")
+    good = float(match.group(1)) <= EXPOSURE_MAX
+
+    with open(os.path.join(source, "systemd/spe-broker.service"), encoding="utf-8") as f:
+        service = f.read().split("[Service]\n")[1].split("\n[")[0]
+    for group in service.strip().split("\n\n")[1:]:  # the first says what to run
+        if not group.startswith("# "):
+            print("no reason is given for:", group, sep="\n")
+            good = False
+    return good
+
+
+def names(source, work):
+    interfaces = set()
+    for path in glob.glob(os.path.join(glob.escape(source), "idl/*.varlink")):
+        with open(path, encoding="utf-8") as f:
+            interfaces.add(re.search(r"^interface (\S+)", f.read(), re.M).group(1))
+    unit = read_unit(os.path.join(units(work), "spe-broker.socket"))
+    (listen,) = values(unit, "ListenStream")
+    links = " ".join(values(unit, "Symlinks")).split()
+    print("interfaces", sorted(interfaces), "socket", listen, "links", links)
+    return (listen == "/run/spe-broker/io.spebroker.Broker" and os.path.basename(listen) in interfaces
+            and {os.path.dirname(link) for link in links} == {"/run/varlink/registry"}
+            and {os.path.basename(link) for link in links} == interfaces and len(links) == len(interfaces)
+            and values(unit, "FileDescriptorName") == ["varlink"])
+
+
+def accounts(_source, work):
+    if os.geteuid() != 0:
+        skip("needs root")
+    lib = os.path.join(work, PREFIX, "lib")
+    with tempfile.TemporaryDirectory() as root:
+        os.mkdir(os.path.join(root, "etc"))
+        status, text = output("systemd-sysusers", "--root", root, os.path.join(lib, "sysusers.d/spe-broker.conf"))
+        with open(os.path.join(root, "etc/passwd"), encoding="utf-8") as f:
+            users = f.read()
+        status2, text2 = output("systemd-tmpfiles", "--create", "--root", root,
+                                os.path.join(lib, "tmpfiles.d/spe-broker.conf"))
+        registry = os.path.join(root, "run/varlink/registry")
+        print(text, text2, users)
+        return (status == 0 and status2 == 0 and users.startswith("spe-broker:") and users.count("\n") == 1
+                and users.strip().endswith("/nologin") and os.stat(registry).st_mode & 0o7777 == 0o755)
+
+
+def wait_line(stream, wanted):
+    for line in stream:
+        if wanted in line:
+            return True
+    return False
+
+
+def confined(_source, work):
+    if os.geteuid() != 0:
+        skip("needs root")
+    if not shutil.which("setpriv"):
+        skip("no setpriv")
+    unit = read_unit(os.path.join(units(work), "spe-broker.service"))
+    assert values(unit, "User") == ["spe-broker"]  # which may not exist here: nobody stands in for it
+    capabilities = ",".join("+" + c.removeprefix("CAP_").lower() for c in values(unit, "CapabilityBoundingSet")[0].split())
+    if values(unit, "AmbientCapabilities") != values(unit, "CapabilityBoundingSet"):
+        print("the capabilities that it has are not those that it may have")
+        return False
+
+    prefix = os.path.join(work, PREFIX)
+    speadm = os.path.join(prefix, "bin/speadm")
+    with tempfile.TemporaryDirectory() as root:
+        os.chown(root, 65534, 65534)
+        os.chmod(root, 0o755)
+        path = os.path.join(root, "run/spe-broker/io.spebroker.Broker")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.bind(os.path.join(root, "notify"))
+            os.chmod(os.path.join(root, "notify"), 0o777)
+            notify.settimeout(20)
+            daemon = subprocess.Popen(
+                ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--no-new-privs",
+                 "--bounding-set", "-all," + capabilities, "--inh-caps", "-all," + capabilities,
+                 "--ambient-caps", "-all," + capabilities,
+                 os.path.join(prefix, "sbin/spe-broker"), "--root", root, "--simulate", "biglittle"],
+                env={"NOTIFY_SOCKET": os.path.join(root, "notify"), "PATH": os.environ["PATH"]})
+            try:
+                while b"READY=1" not in notify.recv(4096):
+                    pass
+                return work_under(speadm, path)
+            finally:
+                daemon.terminate()
+                status = daemon.wait(20)
+                print("the daemon's exit status:", status)
+
+
+def work_under(speadm, path):
+    """A lease for a process of root is granted, listed, and revoked by killing its owner."""
+    owner = subprocess.Popen([speadm, "--socket", path, "run", "--vm", "confined", "--vcpus", "2", "--",
+                              "/bin/sh", "-c", 'echo "$SPE_BROKER_LEASE"; exec sleep 60'],
+                             stdout=subprocess.PIPE, text=True)
+    try:
+        lease = owner.stdout.readline().strip()
+        status, text = output(speadm, "--socket", path, "--json", "leases")
+        good = len(lease) == 32 and status == 0 and lease in text
+        print("lease", lease, text)
+        status, text = output(speadm, "--socket", path, "revoke", "--kill", "--grace", "0", lease)
+        print("revoke", status, text)
+        good = good and status == 0
+        good = owner.wait(20) == -15 and good
+    finally:
+        if owner.poll() is None:
+            owner.kill()
+            owner.wait()
+    return good
+
+
+UNITS = "/run/systemd/system"
+SOCKET = "/run/spe-broker/io.spebroker.Broker"
+
+
+def systemctl(*arguments):
+    status, text = output("systemctl", *arguments)
+    print("systemctl", *arguments, "->", status, text)
+    return status, text
+
+
+def install_units(work, daemon):
+    """The units as installed, but for the host that is served."""
+    os.makedirs(os.path.join(UNITS, "spe-broker.service.d"))
+    for kind in ("service", "socket"):
+        shutil.copy(os.path.join(units(work), "spe-broker." + kind), UNITS)
+    with open(os.path.join(UNITS, "spe-broker.service.d/test.conf"), "w", encoding="utf-8") as f:
+        f.write(f"[Service]\nExecStart=\nExecStart={daemon} --simulate biglittle\n")
+
+
+def remove_units():
+    systemctl("stop", "spe-broker.socket", "spe-broker.service")
+    systemctl("clean", "--what=all", "spe-broker.service")
+    shutil.rmtree(os.path.join(UNITS, "spe-broker.service.d"))
+    for kind in ("service", "socket"):
+        os.unlink(os.path.join(UNITS, "spe-broker." + kind))
+    systemctl("daemon-reload")
+    shutil.rmtree("/run/spe-broker", ignore_errors=True)
+    output("userdel", "spe-broker")
+
+
+def running(_source, work):
+    with open("/proc/1/comm", encoding="utf-8") as f:
+        if f.read().strip() != "systemd":
+            skip("process 1 is not systemd")
+    if os.geteuid() != 0:
+        skip("needs root")
+    if systemctl("cat", "spe-broker.service")[0] == 0:
+        skip("a spe-broker is installed here")
+    if output("getent", "passwd", "spe-broker")[0] == 0:
+        skip("there is a user spe-broker")
+    with tempfile.TemporaryDirectory(dir="/var/lib", prefix="spe-broker-test-") as directory:
+        os.chmod(directory, 0o755)  # the unit sees neither homes nor /tmp
+        for program in ("sbin/spe-broker", "bin/speadm"):
+            shutil.copy(os.path.join(work, PREFIX, program), directory)
+        output("systemd-sysusers", os.path.join(work, PREFIX, "lib/sysusers.d/spe-broker.conf"))
+        install_units(work, os.path.join(directory, "spe-broker"))
+        try:
+            good = use_units(os.path.join(directory, "speadm"))
+            if not good:
+                print(output("journalctl", "-b", "-n", "50", "-u", "spe-broker.service", "--no-pager")[1])
+            return good
+        finally:
+            remove_units()
+
+
+def main_pid():
+    return systemctl("show", "--property=MainPID", "--value", "spe-broker.service")[1].strip()
+
+
+def use_units(speadm):
+    """Activation by a first client, the work itself, a reload, a crash, and the end."""
+    good = systemctl("start", "spe-broker.socket")[0] == 0
+    good = os.path.realpath("/run/varlink/registry/io.spebroker.Admin") == SOCKET and good
+    status, text = output(speadm, "list")
+    print(text)
+    good = status == 0 and "arm_spe_1" in text and good
+    good = output("setpriv", "--reuid", "nobody", "--clear-groups", speadm, "list") == (status, text) and good
+    good = work_under(speadm, SOCKET) and good
+    good = output(speadm, "assign", "host", "--cpus", "0-3")[0] == 0 and good
+
+    first = main_pid()
+    good = systemctl("reload", "spe-broker.service")[0] == 0 and main_pid() == first and good
+    os.kill(int(first), 11)
+    status, text = output(speadm, "--json", "list")  # waits in the socket until the next one is up
+    good = status == 0 and '"owner":"host"' in text.replace(" ", "") and good
+    good = main_pid() not in ("0", first) and good
+
+    good = systemctl("stop", "spe-broker.service")[0] == 0 and good
+    return systemctl("show", "--property=Result", "--value", "spe-broker.service")[1].strip() == "success" and good
+
+
+if __name__ == "__main__":
+    check, SOURCE, WORK = sys.argv[1], *map(os.path.abspath, sys.argv[2:4])
+    CHECKS = {f.__name__: f for f in (verify, security, names, accounts, confined, running)}
+    sys.exit(0 if CHECKS[check](SOURCE, WORK) else 1)
