@@ -254,6 +254,10 @@ int method_update(VarlinkCall *call, struct json_object *parameters, void *userd
 
         if (there) {
                 request.has_cpus = true;
+                /* Whoever gave it its CPUs, other ones are up to who asks now. */
+                if (!cpuset_is_subset(&request.cpus, &lease->cpus))
+                        request.administrator =
+                                access_is_administrator(manager->config, varlink_call_get_peer(call));
                 decide_move(&manager->model, &request, lease->instance, &lease->cpus, &manager->claims,
                             &decision);
                 if (!decision.granted)

@@ -173,6 +173,17 @@ class TestUpdate(harness.TestCase):
         client.call("Release", leaseId=other["leaseId"])
         client.call("Update", leaseId=lease["leaseId"], cpus="7-9")
 
+    def test_exclusive_stays_the_administrators_word(self):
+        """An administrator gave the lease these CPUs; its owner alone cannot take others exclusively."""
+        broker = self.broker(config=MEMBER)
+        process, client = self.vmm(broker, uid=1000, groups=[4321])
+        lease = broker.call("Acquire", request=request(pid=process.pid, cpus="4-5", mode="exclusive"))["lease"]
+        self.refused("NotAssigned", client, "Update", leaseId=lease["leaseId"], cpus="5-6")
+        self.assertEqual(client.call("Update", leaseId=lease["leaseId"], cpus="5")["lease"]["cpus"], "5")
+        self.assertEqual(broker.call("Update", leaseId=lease["leaseId"], cpus="6")["lease"]["cpus"], "6")
+        guest = client.call("Acquire", request=request(cpus="7"))["lease"]
+        client.call("Update", leaseId=guest["leaseId"], cpus="8")
+
     def test_nothing(self):
         broker = self.broker()
         client = self.client(broker)
