@@ -12,6 +12,7 @@
 
 #include "broker/assignment-store.h"
 #include "broker/encode.h"
+#include "broker/events.h"
 #include "broker/lease.h"
 #include "broker/log.h"
 #include "broker/manager.h"
@@ -36,6 +37,10 @@ static int copy_table(const AssignmentTable *table, AssignmentTable *ret_copy) {
 
 /* The copy becomes the table. */
 static void commit_table(Manager *manager, AssignmentTable *copy) {
+        CpuSet changed;
+
+        assignment_table_diff(&manager->model.assignments, copy, &changed);
+        cpuset_or(&manager->reassigned, &changed);
         assignment_table_deinit(&manager->model.assignments);
         manager->model.assignments = *copy;
         *copy = ASSIGNMENT_TABLE_NULL;
@@ -164,7 +169,27 @@ int assign_load(Manager *manager) {
 }
 
 bool assign_expire(Manager *manager) {
-        return assignment_table_expire(&manager->model.assignments, manager_now_realtime(manager));
+        AssignmentTable *table = &manager->model.assignments;
+        uint64_t now = manager_now_realtime(manager);
+
+        for (size_t i = 0; i < table->n; i++)
+                if (table->entries[i]->until_usec <= now)
+                        cpuset_or(&manager->reassigned, &table->entries[i]->cpus);
+
+        return assignment_table_expire(table, now);
+}
+
+void assign_tell(Manager *manager) {
+        const InstanceTable *instances = &manager->model.instances;
+
+        if (cpuset_is_empty(&manager->reassigned))
+                return;
+
+        for (size_t i = 0; i < instances->n; i++)
+                if (cpuset_intersects(&instances->entries[i]->cpus, &manager->reassigned))
+                        events_instance(manager, instances->entries[i]);
+
+        manager->reassigned = CPUSET_NULL;
 }
 
 bool assign_bars(const Manager *manager, const Lease *lease, const CpuSet *cpus) {

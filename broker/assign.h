@@ -41,6 +41,8 @@ int assign_clear(Manager *manager, const CpuSet *cpus);
 
 /* Drops those whose time is over; true if there were any. */
 bool assign_expire(Manager *manager);
+/* Tells whoever watches of the instances whose assignments have changed. */
+void assign_tell(Manager *manager);
 
 /* True if @lease is on its way out because assignments do not allow it on some of @cpus. */
 bool assign_bars(const Manager *manager, const Lease *lease, const CpuSet *cpus);

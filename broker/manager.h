@@ -70,6 +70,7 @@ typedef struct Manager {
         LIST_HEAD(, Watch) watches;
         unsigned n_watches;
         LIST_HEAD(, AssignWait) assign_waits;
+        CpuSet reassigned; /* CPUs whose assignments have changed: news for whoever watches */
         Counters counters;
 
         unsigned dirty;

@@ -270,5 +270,6 @@ void settle(Manager *manager) {
         }
 
         arm_timers(manager);
+        assign_tell(manager);
         assign_answer_waits(manager);
 }

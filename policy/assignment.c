@@ -161,6 +161,33 @@ uint64_t assignment_table_next_expiry(const AssignmentTable *table) {
         return next;
 }
 
+static bool entries_equal(const Assignment *a, const Assignment *b) {
+        return a->origin == b->origin && a->owner == b->owner && a->until_usec == b->until_usec &&
+               same_vm(a->vm, b->vm) && cpuset_equal(&a->cpus, &b->cpus);
+}
+
+void assignment_table_diff(const AssignmentTable *a, const AssignmentTable *b, CpuSet *ret_cpus) {
+        CpuSet cpus = CPUSET_NULL;
+        size_t i = 0, j = 0;
+
+        /* Both are in the same order, so what one of them lacks is passed over there. */
+        while (i < a->n || j < b->n) {
+                int order = i == a->n ? 1 : j == b->n ? -1 : compare_entries(a->entries + i, b->entries + j);
+
+                if (order == 0 && entries_equal(a->entries[i], b->entries[j])) {
+                        i++;
+                        j++;
+                        continue;
+                }
+                if (order <= 0)
+                        cpuset_or(&cpus, &a->entries[i++]->cpus);
+                if (order >= 0)
+                        cpuset_or(&cpus, &b->entries[j++]->cpus);
+        }
+
+        *ret_cpus = cpus;
+}
+
 const Assignment *assignment_table_lookup(const AssignmentTable *table, unsigned cpu) {
         for (size_t i = table->n; i > 0; i--)
                 if (cpuset_has(&table->entries[i - 1]->cpus, cpu))

@@ -45,6 +45,9 @@ bool assignment_table_expire(AssignmentTable *table, uint64_t now_usec);
 /* The next until_usec, or UINT64_MAX. */
 uint64_t assignment_table_next_expiry(const AssignmentTable *table);
 
+/* The CPUs of which @a and @b do not say the same; the default owners are not compared. */
+void assignment_table_diff(const AssignmentTable *a, const AssignmentTable *b, CpuSet *ret_cpus);
+
 /* The assignment that decides for @cpu, or NULL: the default owner. */
 const Assignment *assignment_table_lookup(const AssignmentTable *table, unsigned cpu);
 

@@ -257,12 +257,49 @@ static void test_expiry(_unused_ void **state) {
         assignment_table_deinit(&table);
 }
 
+static void assert_diff(const AssignmentTable *a, const AssignmentTable *b, const char *expected) {
+        CpuSet set;
+
+        assignment_table_diff(a, b, &set);
+        assert_cpus(&set, expected);
+        assignment_table_diff(b, a, &set);
+        assert_cpus(&set, expected);
+}
+
+static void test_diff(_unused_ void **state) {
+        _cleanup_(assignment_table_deinit) AssignmentTable a = ASSIGNMENT_TABLE_NULL;
+        _cleanup_(assignment_table_deinit) AssignmentTable b = ASSIGNMENT_TABLE_NULL;
+
+        assert_diff(&a, &b, "");
+        assign(&a, "0-3", ASSIGNMENT_OWNER_GUEST, "web", ASSIGNMENT_ORIGIN_CONFIG);
+        assert_diff(&a, &b, "0-3");
+        assign(&b, "0-3", ASSIGNMENT_OWNER_GUEST, "web", ASSIGNMENT_ORIGIN_CONFIG);
+        assert_diff(&a, &b, "");
+
+        /* What only one of them has, in front of and behind what both have. */
+        assign(&a, "8", ASSIGNMENT_OWNER_HOST, NULL, ASSIGNMENT_ORIGIN_CONFIG);
+        assign(&b, "9", ASSIGNMENT_OWNER_NONE, NULL, ASSIGNMENT_ORIGIN_RUNTIME);
+        assert_diff(&a, &b, "8-9");
+
+        /* The same CPUs, but another owner, VM, origin, end, or more of them. */
+        assign(&a, "16", ASSIGNMENT_OWNER_GUEST, NULL, ASSIGNMENT_ORIGIN_PERSISTENT);
+        assign(&b, "16", ASSIGNMENT_OWNER_ANY, NULL, ASSIGNMENT_ORIGIN_PERSISTENT);
+        assign(&a, "17", ASSIGNMENT_OWNER_GUEST, "web", ASSIGNMENT_ORIGIN_PERSISTENT);
+        assign(&b, "17", ASSIGNMENT_OWNER_GUEST, "db", ASSIGNMENT_ORIGIN_PERSISTENT);
+        assert_diff(&a, &b, "8-9,16-17");
+        assign_until(&a, "20", ASSIGNMENT_OWNER_NONE, NULL, ASSIGNMENT_ORIGIN_RUNTIME, 5);
+        assign_until(&b, "20", ASSIGNMENT_OWNER_NONE, NULL, ASSIGNMENT_ORIGIN_RUNTIME, 6);
+        assign(&a, "30-31", ASSIGNMENT_OWNER_HOST, NULL, ASSIGNMENT_ORIGIN_RUNTIME);
+        assign(&b, "30", ASSIGNMENT_OWNER_HOST, NULL, ASSIGNMENT_ORIGIN_RUNTIME);
+        assert_diff(&a, &b, "8-9,16-17,20,30-31");
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_carve),      cmocka_unit_test(test_merge),
                 cmocka_unit_test(test_precedence), cmocka_unit_test(test_owners),
                 cmocka_unit_test(test_vms),        cmocka_unit_test(test_alike),
-                cmocka_unit_test(test_expiry),
+                cmocka_unit_test(test_expiry),     cmocka_unit_test(test_diff),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
