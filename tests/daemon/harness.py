@@ -31,8 +31,17 @@ def wait_for(predicate, what, timeout=DEADLINE):
     while not (value := predicate()):
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {timeout} s")
-        select.select([], [], [], 0.005)
+        ready([], 0.005)
     return value
+
+
+def ready(fds, timeout):
+    """Those of fds that have something to read, at the latest after timeout."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    events = {fd for fd, _ in poll.poll(max(timeout, 0) * 1000)}
+    return [fd for fd in fds if fd in events]
 
 
 class Broker:
@@ -107,11 +116,11 @@ class Broker:
         pidfd = os.pidfd_open(self.process.pid)
         try:
             while True:
-                ready, _, _ = select.select([self.notify, pidfd], [], [], max(deadline - time.monotonic(), 0))
-                if self.notify in ready:
+                events = ready([self.notify.fileno(), pidfd], deadline - time.monotonic())
+                if self.notify.fileno() in events:
                     if line in self.notify.recv(65536).decode().split("\n"):
                         return
-                elif pidfd in ready:
+                elif events:
                     raise AssertionError(f"the daemon exited with {self.process.wait()}\n{self.read_log()}")
                 else:
                     raise AssertionError(f"no {line} within {timeout} s\n{self.read_log()}")
@@ -241,7 +250,7 @@ class Process:
         """Waits until it has ended by itself (or by a signal); its wait status."""
         pidfd = os.pidfd_open(self.pid)
         try:
-            if not select.select([pidfd], [], [], timeout)[0]:
+            if not ready([pidfd], timeout):
                 raise AssertionError(f"process {self.pid} still runs")
         finally:
             os.close(pidfd)

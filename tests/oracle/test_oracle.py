@@ -497,6 +497,7 @@ class TestOracle(harness.TestCase):
             run = Run(self, seed)
             run.go(STEPS)
             run.broker.stop()
+            self.doCleanups()
             seen += run.seen
         print(dict(sorted(seen.items())))
         if len(SEEDS) > 1:
