@@ -10,6 +10,7 @@
 #include "libspebroker/context.h"
 
 #include <errno.h>
+#include <json-c/json.h>
 #include <poll.h>
 #include <string.h>
 #include <syslog.h>
@@ -30,8 +31,30 @@ static void context_log(struct spebroker *context, int priority, const char *mes
                 context->log_fn(context->log_userdata, priority, message);
 }
 
+/*
+ * json-c draws the seed of its hash tables from the kernel when the first of all members is added to an
+ * object. That is to happen now: after this the VMM may enter a sandbox that kills it for a getrandom().
+ */
+static int draw_hash_seed(void) {
+        struct json_object *object;
+        int r;
+
+        object = json_object_new_object();
+        if (!object)
+                return -ENOMEM;
+
+        r = json_object_object_add(object, "", NULL);
+        json_object_put(object);
+        return r < 0 ? -ENOMEM : 0;
+}
+
 static int context_new(struct spebroker **ret_context) {
         struct spebroker *context;
+        int r;
+
+        r = draw_hash_seed();
+        if (r < 0)
+                return r;
 
         context = calloc(1, sizeof(*context));
         if (!context)

@@ -90,6 +90,22 @@ class TestInstalled(harness.TestCase):
         run("cmake", "--build", consumer / "build")
         self.vmm_works(consumer / "build/vmm")
 
+    def test_program_of_the_man_page(self):
+        prefix = self.install()
+        page = (SOURCE / "man/libspebroker.3.scd").read_text()
+        text = next(part for part in page.split("```\n") if "int main" in part)
+        source = prefix.parent / "program.c"
+        source.write_text(text.replace("\\\\", "\\"))
+        run(os.environ["CC"], *FLAGS, "-o", prefix.parent / "program", source, f"-I{prefix / 'include'}",
+            f"-L{prefix / 'lib'}", "-lspebroker", f"-Wl,-rpath,{prefix / 'lib'}")
+        broker = self.broker(simulate="biglittle")
+        self.assertEqual(run(prefix.parent / "program", broker.socket_path),
+                         "SPU 8, VCPU threads on CPUs 0-3, 4194304 bytes of buffer\n")
+        self.assert_idle(broker)
+        broker.call("Assign", cpus="0-11", owner="host", runtime=True)
+        with self.assertRaisesRegex(AssertionError, "CPUs .* are assigned to host"):
+            run(prefix.parent / "program", broker.socket_path)
+
     def test_find_package_of_another_version(self):
         prefix = self.install()
         consumer = prefix.parent / "consumer"

@@ -371,6 +371,24 @@ static void test_reconnect_in_vain(_unused_ void **state) {
         script_finish(&script);
 }
 
+/* That the broker is not back says nothing about what was sent before. */
+static void test_reconnect_unknown(_unused_ void **state) {
+        SCRIPT(steps, {ACCEPT}, {HEAR, ACQUIRE_ID}, {STOP}, {CLOSE});
+        _cleanup_(spebroker_request_unrefp) struct spebroker_request *request = request_for(2);
+        _cleanup_(spebroker_unrefp) struct spebroker *context = NULL;
+        struct spebroker_lease *lease = NULL;
+        Script script;
+
+        script_start(&script, steps);
+        context = connect_to(&script);
+        assert_int_equal(spebroker_request_set_request_id(request, "r"), 0);
+        assert_int_equal(spebroker_set_reconnect(context, true), 0);
+        spebroker_set_timeout(context, 1000000);
+        assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_OUTCOME_UNKNOWN);
+        assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_NO_BROKER);
+        script_finish(&script);
+}
+
 /* --- Streams --- */
 
 static int process_wait(struct spebroker *context, struct spebroker_lease **ret_lease) {
@@ -549,6 +567,7 @@ int main(void) {
                 cmocka_unit_test(test_reconnect_unsafe),
                 cmocka_unit_test(test_reconnect_idle),
                 cmocka_unit_test(test_reconnect_in_vain),
+                cmocka_unit_test(test_reconnect_unknown),
                 cmocka_unit_test(test_follow),
                 cmocka_unit_test(test_stream_refused),
                 cmocka_unit_test(test_stream_reconnect),

@@ -328,6 +328,34 @@ static void test_output_limit(_unused_ void **state) {
         assert_reply(&pair, NULL, NULL, false);
 }
 
+/* As many calls in flight as there is room for; the one too many leaves no half of itself behind. */
+static void test_queue_limit(_unused_ void **state) {
+        static char buffer[64 * 1024];
+        _cleanup_(pair_deinit) Pair pair;
+        size_t calls = 0, nuls = 0;
+        JsonWriter *writer;
+        ssize_t n;
+        int r;
+
+        pair_init(&pair);
+        for (;;) {
+                assert_int_equal(varlink_client_begin(pair.client, "a.b.C", 0, &writer), 0);
+                r = varlink_client_end(pair.client);
+                if (r != 0)
+                        break;
+                calls++;
+        }
+        assert_int_equal(r, -ENOBUFS);
+        assert_int_equal(calls, 64 * 1024);
+
+        while ((n = recv(pair.peer, buffer, sizeof(buffer), MSG_DONTWAIT)) > 0) {
+                for (ssize_t i = 0; i < n; i++)
+                        nuls += buffer[i] == 0;
+                assert_outcome(&pair, VARLINK_CLIENT_E_AGAIN);
+        }
+        assert_int_equal(nuls, calls);
+}
+
 /* A reply without end is given up at a bound. */
 static void test_input_limit(_unused_ void **state) {
 
@@ -408,8 +436,10 @@ static void test_path(_unused_ void **state) {
 }
 
 static void test_fd(_unused_ void **state) {
+        _cleanup_(varlink_client_freep) VarlinkClient *good = NULL;
         _cleanup_(closep) int datagram = -1, file = -1;
         VarlinkClient *client = NULL;
+        int stream;
 
         datagram = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
         file = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -418,6 +448,12 @@ static void test_fd(_unused_ void **state) {
         assert_int_equal(varlink_client_new_fd(file, &client), -ENOTSOCK);
         assert_int_equal(varlink_client_new_fd(-1, &client), -EBADF);
         assert_null(client);
+
+        stream = socket(AF_UNIX, SOCK_STREAM, 0);
+        assert_true(stream >= 0);
+        assert_int_equal(varlink_client_new_fd(stream, &good), 0);
+        assert_int_equal(varlink_client_get_fd(good), stream);
+        assert_int_equal(fcntl(stream, F_GETFD), FD_CLOEXEC);
 }
 
 int main(void) {
@@ -432,6 +468,7 @@ int main(void) {
                 cmocka_unit_test(test_oneway_wait),
                 cmocka_unit_test(test_backpressure),
                 cmocka_unit_test(test_output_limit),
+                cmocka_unit_test(test_queue_limit),
                 cmocka_unit_test(test_input_limit),
                 cmocka_unit_test(test_path),
                 cmocka_unit_test(test_fd),
