@@ -48,6 +48,23 @@ class TestRun(cli.TestCase):
         self.assertEqual(errors, "speadm: this machine has none of CPUs 4000-4003 (the broker looks at another one):"
                                  " running unpinned\n")
 
+    def test_cannot_pin(self):
+        """CPUs that this machine has and that cannot be had: KVM_RUN would fail, so nothing is started."""
+        possible = self.directory() / "possible"
+        possible.write_text("0-4095\n")
+        broker = self.granted(cpus="4000-4003")
+        marker = self.directory() / "marker"
+        script = 'mount --bind "$1" /sys/devices/system/cpu/possible && shift && exec "$@"'
+        command = ["unshare", "--mount", "sh", "-c", script, "sh", str(possible)]
+        if subprocess.run(command + ["true"], capture_output=True).returncode:
+            self.skipTest("needs the right to mount")
+        done = subprocess.run(command + self.command("run", "--vcpus", "2", "touch", marker, socket=broker.path),
+                              capture_output=True, env=self.environment(), timeout=cli.DEADLINE)
+        self.assertEqual((done.returncode, done.stderr.decode()), (
+            FAILED, "speadm: cannot keep this process to CPUs 4000-4003: Invalid argument (none of them is on line,"
+                    " or its cpuset leaves it none of them)\n"))
+        self.assertFalse(marker.exists())
+
     def test_no_descriptor_is_left(self):
         """The lease does not hang on the connection, and the command has no business with it."""
         shown, _ = self.show(self.granted(cpus=str(HERE[0])))
