@@ -287,6 +287,17 @@ class TestAdmin(TestCase):
         self.assertEqual(text[0], "Leases that shrink or are revoked:")
         self.assertEqual(text[2].split()[:4], [lease["leaseId"][:12], "web", "arm_spe_0", "3"])
 
+    def test_wait(self):
+        self.start(config="[Policy]\nRevokeGraceSec=3600\n")
+        self.ask("drain --cpus 4 --wait")
+        process, _, _ = self.lease(instance="arm_spe_0")
+        drain = self.spawn("drain --instance arm_spe_0 --wait")
+        self.assertEqual(drain.stdout.readline(), b"Leases that shrink or are revoked:\n")
+        self.assertIsNone(drain.poll())
+        process.kill()
+        self.finish(drain)
+        self.assertEqual(self.json("leases"), [])
+
     def test_release(self):
         self.start()
         _, _, lease = self.lease()
