@@ -83,20 +83,25 @@ class Host:
         off = {cpu for cpu in self.cpus if rng.random() < 0.05}
         return self.cpus - off or self.cpus
 
+    @staticmethod
+    def brink(rng):
+        """A limit that a likely request just meets, or just misses."""
+        return sizes.charge(rng.choice((1, 2, 4)), rng.choice((64 * KIB, MIB, 4 * MIB))) - rng.choice((0, 1))
+
     def configure(self, rng):
         limits = {
             "DefaultBufferSize": rng.choice((64 * KIB, MIB, 4 * MIB)),
             "MaxBufferSize": rng.choice((MIB, 6 * MIB, 48 * MIB, 64 * MIB)),
-            "MaxMemoryPerVM": rng.choice((3 * MIB, 20 * MIB, 200 * MIB, 2048 * MIB, 2048 * MIB)),
-            "MaxMemoryPerUser": rng.choice((10 * MIB, 500 * MIB, 2048 * MIB, 2048 * MIB)),
-            "MaxMemory": rng.choice((15 * MIB, 1500 * MIB, 2048 * MIB, 2048 * MIB)),
+            "MaxMemoryPerVM": rng.choice((self.brink(rng), 20 * MIB, 200 * MIB, 2048 * MIB, 2048 * MIB)),
+            "MaxMemoryPerUser": rng.choice((2 * self.brink(rng), 500 * MIB, 2048 * MIB, 2048 * MIB)),
+            "MaxMemory": rng.choice((3 * self.brink(rng), 1500 * MIB, 2048 * MIB, 2048 * MIB)),
             "MaxLeases": rng.choice((4, 12, 4096, 4096)),
             "MaxLeasesPerUser": rng.choice((3, 8, 1024, 1024)),
         }
         vms = {
             vm: {
                 "MaxBufferSize": rng.choice((512 * KIB, 64 * MIB)),
-                "MaxMemory": rng.choice((2 * MIB, 500 * MIB)),
+                "MaxMemory": rng.choice((self.brink(rng), 500 * MIB)),
             }
             for vm in rng.sample(VMS, rng.randint(0, 2))
         }
