@@ -144,6 +144,27 @@ class TestLeases(cli.TestCase):
         self.assertEqual(broker.calls, [("ListLeases", {"vm": "web"}, False), ("ListLeases", {}, False)])
 
 
+class TestNumbers(cli.TestCase):
+    def column(self, n, **members):
+        leases = [fake.lease(**dict(zip(members, values))) for values in zip(*members.values())]
+        broker = self.fake(ListLeases={"leases": leases})
+        out = self.speadm("leases", "--no-legend", socket=broker.path).out
+        return [line.split()[n] for line in out.splitlines()]
+
+    def test_sizes(self):
+        """For people: one decimal at most, rounded to the nearest, and the unit above where that rounds up to it."""
+        sizes = {0: "0B", 1: "1B", 1023: "1023B", 1024: "1K", 1075: "1K", 1076: "1.1K", 1536: "1.5K", 4 << 20: "4M",
+                 (4 << 20) + 1: "4M", 1023 << 10: "1023K", (1 << 20) - 1: "1M", (1 << 20) - 60: "1023.9K",
+                 (1 << 30) - 1: "1G", 1023 << 42: "4P", 1 << 60: "1E", (1 << 63) - 1: "8E"}
+        self.assertEqual(self.column(5, bufferSize=sizes), list(sizes.values()))
+
+    def test_times(self):
+        times = {0: "0ms", 999: "0ms", 1000: "1ms", 250000: "250ms", 999999: "999ms", 1000000: "1s", 7500000: "7s",
+                 60000000: "1m", 61000000: "1m1s", 3600000000: "1h", 3660000000: "1h1m", 86400000000: "1d",
+                 90000000000: "1d1h", (1 << 63) - 1: "106751991d4h"}
+        self.assertEqual(self.column(9, remainingUSec=times), list(times.values()))
+
+
 class TestRefusals(cli.TestCase):
     def test_text(self):
         broker = self.fake(ListRefusals={"refusals": REFUSALS})
