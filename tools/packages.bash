@@ -8,7 +8,7 @@
 packages_build=(gcc libc6-dev cmake ninja-build pkg-config libsystemd-dev libjson-c-dev libini-config-dev
         libsmartcols-dev scdoc)
 # What the tests need on top.
-packages_test=(libcmocka-dev python3 clang clang-tidy clang-format libclang-rt-14-dev systemd mandoc golang-go
+packages_test=(libcmocka-dev g++ jq python3 clang clang-tidy clang-format libclang-rt-14-dev systemd mandoc golang-go
         golang-github-varlink-go-dev)
 
 packages_missing() {
