@@ -6,7 +6,7 @@
 #include "speadm/speadm.h"
 #include "speadm/tell.h"
 
-static void vcomplain(const char *format, va_list arguments) {
+_printf_(1, 0) static void vcomplain(const char *format, va_list arguments) {
         fputs("speadm: ", stderr);
         vfprintf(stderr, format, arguments);
         fputc('\n', stderr);
