@@ -281,13 +281,15 @@ static int reply_parse(const char *bytes, size_t n, VarlinkReply *ret_reply) {
 /* Takes the next complete message from the input, VARLINK_CLIENT_E_AGAIN if there is none. */
 static int client_take(VarlinkClient *client, VarlinkReply *ret_reply) {
         _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
-        const char *begin = client->in.data + client->in.start;
         size_t pending = buffer_pending(&client->in);
-        const char *nul;
+        const char *begin, *nul;
         int r;
 
-        nul = pending > client->scanned ? memchr(begin + client->scanned, 0, pending - client->scanned)
-                                        : NULL;
+        if (pending == 0)
+                return VARLINK_CLIENT_E_AGAIN;
+        begin = client->in.data + client->in.start;
+
+        nul = memchr(begin + client->scanned, 0, pending - client->scanned);
         if (!nul) {
                 client->scanned = pending;
                 return VARLINK_CLIENT_E_AGAIN;

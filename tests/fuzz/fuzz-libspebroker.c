@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Whatever a broker says to libspebroker: the first byte says what was asked ('q' a query, anything else the
+ * changes of a lease), the rest is the answer. What is handed out afterwards keeps its promises.
+ */
+
+#include <errno.h>
+#include <spebroker/spebroker.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "libspebroker/decision.h"
+#include "libspebroker/lease.h"
+#include "libspebroker/refusal.h"
+#include "util/cleanup.h"
+#include "varlink/client.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+DEFINE_CLEANUP(struct spebroker *, spebroker_unref)
+
+static void require(bool condition) {
+        if (!condition)
+                abort();
+}
+
+static void check_refusal(const struct spebroker_refusal *refusal) {
+        const struct spebroker_holder *holder;
+
+        require(refusal && spebroker_refusal_get_name(refusal) && spebroker_refusal_get_message(refusal));
+        for (size_t i = 0; (holder = spebroker_refusal_get_holder(refusal, i)); i++) {
+                require(spebroker_holder_get_kind(holder) && spebroker_holder_get_cpus(holder));
+                require(spebroker_holder_get_pid(holder) >= -1);
+        }
+}
+
+static void check_offer(const struct spebroker_offer *offer) {
+        require(spebroker_offer_get_buffer_size(offer) > 0);
+        require(spebroker_offer_get_pmu_type(offer) >= 0);
+        require(spebroker_offer_get_cpus(offer) && spebroker_offer_get_instance(offer));
+}
+
+static void check_lease(const struct spebroker_lease *lease) {
+        cpu_set_t set[4];
+
+        require(spebroker_lease_get_id(lease) && spebroker_lease_get_vm(lease));
+        require(spebroker_lease_get_pmu_type(lease) >= -1);
+        require(spebroker_lease_get_vcpus(lease) > 0);
+        require(spebroker_lease_get_buffer_size(lease) > 0 || lease_is_queued(lease));
+        require(spebroker_lease_get_buffer_size(lease) <= INT64_MAX);
+        require(spebroker_lease_get_remaining_usec(lease) >= -1);
+        require(spebroker_lease_get_cpu_set(lease, sizeof(set), set) == 0);
+}
+
+static void check_decision(const struct spebroker_decision *decision) {
+        const struct spebroker_refusal *refusal;
+        const struct spebroker_offer *offer;
+
+        offer = spebroker_decision_get_offer(decision);
+        require(spebroker_decision_is_granted(decision) == (offer != NULL));
+        if (offer)
+                check_offer(offer);
+        offer = spebroker_decision_get_counter_offer(decision);
+        if (offer)
+                check_offer(offer);
+        for (size_t i = 0; (refusal = spebroker_decision_get_refusal(decision, i)); i++)
+                check_refusal(refusal);
+}
+
+/* The answer, and then the end of the connection. */
+static void say(int *peer, const uint8_t *data, size_t size) {
+        (void)!send(*peer, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        close(steal_fd(peer));
+}
+
+static void fuzz_stream(int fd, int *peer, const uint8_t *data, size_t size) {
+        _cleanup_(spebroker_unrefp) struct spebroker *context = NULL;
+        int r;
+
+        require(spebroker_new_from_fd(fd, &context) == 0);
+        require(spebroker_follow(context, "0123") == 0);
+        say(peer, data, size);
+        for (;;) {
+                _cleanup_(spebroker_lease_unrefp) struct spebroker_lease *lease = NULL;
+
+                r = spebroker_process(context, &lease);
+                if (r != 0)
+                        break;
+                check_lease(lease);
+        }
+
+        require(r == -EPROTO || r == SPEBROKER_REFUSED || r == SPEBROKER_DISCONNECTED ||
+                r == SPEBROKER_ENDED);
+        if (r == SPEBROKER_REFUSED)
+                check_refusal(spebroker_get_refusal(context));
+}
+
+static void fuzz_query(int fd, int *peer, const uint8_t *data, size_t size) {
+        _cleanup_(varlink_client_freep) VarlinkClient *client = NULL;
+        _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
+        _cleanup_(spebroker_decision_unrefp) struct spebroker_decision *decision = NULL;
+        _cleanup_(refusal_freep) struct spebroker_refusal *refusal = NULL;
+        JsonWriter *writer;
+        int r;
+
+        require(varlink_client_new_fd(fd, &client) == 0);
+        require(varlink_client_begin(client, "a.b.Query", 0, &writer) == 0);
+        require(varlink_client_end(client) == 0);
+        say(peer, data, size);
+
+        r = varlink_client_process(client, &reply);
+        require(r == 0 || r == VARLINK_CLIENT_E_CLOSED);
+        if (r != 0)
+                return;
+
+        require(!reply.continues);
+        if (reply.error) {
+                r = refusal_new_error(reply.error, reply.parameters, &refusal);
+                require(r == 0 || r == -EPROTO);
+                if (r == 0)
+                        check_refusal(refusal);
+        } else {
+                r = decision_new(reply.parameters, &decision);
+                require(r == 0 || r == -EPROTO);
+                if (r == 0)
+                        check_decision(decision);
+        }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+        _cleanup_(closep) int peer = -1;
+        int fds[2];
+
+        if (size == 0)
+                return 0;
+
+        require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+        peer = fds[1];
+        if (data[0] == 'q')
+                fuzz_query(fds[0], &peer, data + 1, size - 1);
+        else
+                fuzz_stream(fds[0], &peer, data + 1, size - 1);
+
+        return 0;
+}
