@@ -17,6 +17,9 @@
 #include "broker/grant.h"
 #include "broker/manager.h"
 
+/* What there was no memory for is tried again after this. */
+#define RETRY_USEC UINT64_C(500000)
+
 #define GUEST_UNKNOWN_REASON "this version of spe-broker does not probe KVM"
 
 /* What the tree says of @spu, as the rules see it. True in *@ret_changed if that is news. */
@@ -84,6 +87,8 @@ static void drop_instances(Manager *manager) {
 
                 instance->state = INSTANCE_STATE_GONE;
                 instance->effective = CPUSET_NULL;
+                free(instance->problem); /* of the time when it was partial */
+                instance->problem = NULL;
                 if (news || instance->n_leases == 0)
                         events_instance(manager, instance);
                 if (instance->n_leases == 0)
@@ -150,20 +155,27 @@ static void settle_deadlines(Manager *manager, uint64_t now) {
         }
 }
 
-/* Ends a waiter with the first refusal. Without memory for it, the waiter waits on and is looked at again. */
-static void refuse_waiter(Manager *manager, Lease *lease, const RefusalFacts *facts) {
+/* Ends a waiter with the first refusal. */
+static int refuse_waiter(Manager *manager, Lease *lease, const RefusalFacts *facts) {
         Refusal *refusal;
+        int r;
 
-        if (refusal_new(manager, &lease->request, facts, &refusal) < 0)
-                return;
+        r = refusal_new(manager, &lease->request, facts, &refusal);
+        if (r < 0)
+                return r;
 
         lease_refuse(manager, lease, refusal);
+        return 0;
 }
 
-/* Waiters in order: each is decided behind the claims of those that still wait before it. */
-static void settle_queue(Manager *manager, uint64_t now) {
+/*
+ * Waiters in order: each is decided behind the claims of those that still wait before it. One that there is
+ * no memory to grant or to refuse keeps its place and its claims: then it returns false.
+ */
+static bool settle_queue(Manager *manager, uint64_t now) {
         Claims claims = CLAIMS_NULL;
         Lease *lease, *next;
+        bool complete = true;
 
         for (lease = TAILQ_FIRST(&manager->leases.waiting); lease; lease = next) {
                 Decision decision;
@@ -171,13 +183,15 @@ static void settle_queue(Manager *manager, uint64_t now) {
                 next = TAILQ_NEXT(lease, waiting_link);
                 decide(&manager->model, &lease->request.policy, &claims, false, &decision);
 
-                if (decision.granted) {
-                        if (lease_grant(manager, lease, &decision.offer) == 0)
+                if (decision.granted || !decision.has_offer || lease->deadline_usec <= now) {
+                        int r = decision.granted ? lease_grant(manager, lease, &decision.offer)
+                                                 : refuse_waiter(manager, lease, &decision.refusals[0]);
+
+                        if (r == 0)
                                 continue;
-                        /* No memory now: it stays in its place, and is looked at again. */
-                } else if (!decision.has_offer || lease->deadline_usec <= now) {
-                        refuse_waiter(manager, lease, &decision.refusals[0]);
-                        continue;
+                        complete = false;
+                        if (!decision.has_offer)
+                                continue; /* it has nothing to claim any more */
                 }
 
                 lease_set_wanted(lease, &decision.offer);
@@ -185,6 +199,7 @@ static void settle_queue(Manager *manager, uint64_t now) {
         }
 
         manager->claims = claims;
+        return complete;
 }
 
 static void set_contended(Manager *manager, Lease *lease, bool contended) {
@@ -229,9 +244,14 @@ static void arm(sd_event_source *timer, uint64_t usec) {
         sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
 }
 
-static void arm_timers(Manager *manager) {
+/* Without memory nothing of it can be done now, and a timer that is due already would keep the loop spinning.
+ */
+static uint64_t next_deadline(const Manager *manager, bool complete) {
         uint64_t next = UINT64_MAX;
         const Lease *lease;
+
+        if (!complete)
+                return manager_now_monotonic(manager) + RETRY_USEC;
 
         TAILQ_FOREACH(lease, &manager->leases.waiting, waiting_link)
                 if (lease->deadline_usec < next)
@@ -240,11 +260,12 @@ static void arm_timers(Manager *manager) {
                 if (lease->deadline_usec < next)
                         next = lease->deadline_usec;
 
-        arm(manager->deadline_timer, next);
-        arm(manager->expiry_timer, assignment_table_next_expiry(&manager->model.assignments));
+        return next;
 }
 
 void settle(Manager *manager) {
+        bool complete = true;
+
         manager->settle_generation++;
 
         while (manager->dirty) {
@@ -253,23 +274,26 @@ void settle(Manager *manager) {
 
                 manager->dirty = 0;
                 if (dirty & DIRTY_INSTANCES && settle_instances(manager) < 0) {
-                        manager->dirty |= dirty; /* stays dirty: the next run tries again */
+                        manager->dirty |= dirty;
+                        complete = false;
                         break;
                 }
                 if (assign_expire(manager))
                         dirty |= DIRTY_ASSIGNMENTS;
-                if (dirty & (DIRTY_ASSIGNMENTS | DIRTY_INSTANCES))
+                if ((dirty | manager->dirty) & (DIRTY_ASSIGNMENTS | DIRTY_INSTANCES))
                         settle_assignments(manager);
+                manager->dirty &= ~(unsigned)DIRTY_ASSIGNMENTS;
                 if (dirty & DIRTY_DEADLINES)
                         settle_deadlines(manager, now);
                 manager->dirty &= ~(unsigned)DIRTY_QUEUE;
-                settle_queue(manager, now);
+                complete = settle_queue(manager, now);
                 if ((dirty | manager->dirty) & DIRTY_CONTENTION)
                         settle_contention(manager);
                 manager->dirty &= ~(unsigned)DIRTY_CONTENTION;
         }
 
-        arm_timers(manager);
+        arm(manager->deadline_timer, next_deadline(manager, complete));
+        arm(manager->expiry_timer, assignment_table_next_expiry(&manager->model.assignments));
         assign_tell(manager);
         assign_answer_waits(manager);
 }
