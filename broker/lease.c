@@ -116,12 +116,17 @@ fail:
         return r;
 }
 
+/* Start times are rounded to the tick, so one of two processes with the same pid and start must be dead. */
+static bool is_same_process(const LeaseOwner *known, const Owner *owner) {
+        return known->owner->start_time == owner->start_time && owner_is_alive(known->owner);
+}
+
 int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner) {
         LeaseOwner *known = owner_find_pid(&manager->owners, (*owner)->pid);
         int r;
 
-        if (known && known->owner->start_time != (*owner)->start_time) {
-                /* The pid is another process's now, and its exit event is only still on its way. */
+        if (known && !is_same_process(known, *owner)) {
+                /* The pid is another process's now, and the exit event is only still on its way. */
                 owner_exited(known);
                 known = NULL;
         }
@@ -143,21 +148,29 @@ int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner) {
 LeaseOwner *lease_owner_find(const OwnerTable *table, const Owner *owner) {
         LeaseOwner *known = owner_find_pid(table, owner->pid);
 
-        return known && known->owner->start_time == owner->start_time ? known : NULL;
+        return known && is_same_process(known, owner) ? known : NULL;
 }
 
 LeaseOwner *lease_owner_find_peer(const OwnerTable *table, const VarlinkPeer *peer) {
-        LeaseOwner *owner = owner_find_pid(table, peer->pid);
+        LeaseOwner *known = owner_find_pid(table, peer->pid);
+        _cleanup_(owner_freep) Owner *now = NULL;
 
-        /*
-         * A pid whose pidfd is alive is this process now. It is also the peer, unless the peer has died since
-         * it connected and the pid was given to a process that started after that.
-         */
-        if (!owner || !owner_is_alive(owner->owner) ||
-            !owner_started_before(owner->owner, peer->accepted_boottime_usec))
+        if (!known || !owner_is_alive(known->owner))
                 return NULL;
 
-        return owner;
+        /* Of two living processes with one pid, one is the other. */
+        if (peer->pidfd >= 0) {
+                const Owner process = {.pid = peer->pid, .pidfd = peer->pidfd};
+
+                return owner_is_alive(&process) ? known : NULL;
+        }
+
+        /* The peer may have died since it connected, and the pid be another's: its start and user must fit.
+         */
+        if (owner_new_peer(peer->pid, peer->uid, -1, peer->accepted_boottime_usec, &now))
+                return NULL;
+
+        return is_same_process(known, now) ? known : NULL;
 }
 
 Lease *lease_owner_find_request(const LeaseOwner *owner, const char *request_id) {
