@@ -133,6 +133,9 @@ static int parse_strings(struct json_object *object, LeaseRequest *request, Requ
         const char *text;
 
         if (request_get_string(object, "instance", &text)) {
+                /* One that there is not is answered and remembered, so it must not be of any length. */
+                if (strlen(text) > REQUEST_INSTANCE_NAME_MAX)
+                        return invalid(fault, "instance");
                 request->instance = strdup(text);
                 if (!request->instance)
                         return -ENOMEM;
@@ -175,7 +178,9 @@ static int open_owner(Manager *manager, const VarlinkPeer *peer, struct json_obj
         if (r < 0)
                 return r;
 
-        if (request->fresh->uid != peer->uid && !access_is_orchestrator(manager->config, peer))
+        /* For itself everybody may; its real user can be another than the one that it connected as. */
+        if (pid != peer->pid && request->fresh->uid != peer->uid &&
+            !access_is_orchestrator(manager->config, peer))
                 return REQUEST_E_PERMISSION_DENIED;
 
         request->known = lease_owner_find(&manager->owners, request->fresh);

@@ -17,9 +17,10 @@
 typedef struct Manager Manager;
 typedef struct LeaseOwner LeaseOwner;
 
-#define REQUEST_VCPUS_MAX     4096
-#define REQUEST_VM_NAME_MAX   255U
-#define REQUEST_ID_LENGTH_MAX 64U
+#define REQUEST_VCPUS_MAX         4096
+#define REQUEST_VM_NAME_MAX       255U
+#define REQUEST_INSTANCE_NAME_MAX 255U
+#define REQUEST_ID_LENGTH_MAX     64U
 
 enum {
         _REQUEST_E_SUCCESS,
