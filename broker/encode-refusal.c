@@ -39,7 +39,7 @@ static void encode_holders(JsonWriter *w, const Refusal *refusal) {
                 json_write_string(w, "vm", holder->vm);
                 json_write_int(w, "pid", holder->pid);
                 json_write_int(w, "uid", holder->uid);
-                json_write_string(w, "command", holder->command);
+                json_write_string(w, "command", *holder->command ? holder->command : NULL);
                 json_write_string(w, "cpus", holder->cpus);
                 json_write_object_end(w);
         }

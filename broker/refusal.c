@@ -106,7 +106,8 @@ static int list_instances(const Manager *manager, Refusal *refusal, char **ret_w
                         *entry->cpus ? entry->cpus : "unknown");
         }
 
-        if (fclose(f) != 0)
+        /* glibc's fclose() does not tell if it could not trim the text, and leaves none then. */
+        if (fclose(f) != 0 || !words)
                 return -ENOMEM;
 
         *ret_words = steal_ptr(words);
