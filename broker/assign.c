@@ -77,11 +77,15 @@ int assign_clear(Manager *manager, const CpuSet *cpus) {
 
         for (size_t i = 0; i < ELEMENTS_OF(origins); i++) {
                 r = assignment_table_clear(&copy, cpus, origins[i]);
-                if (r < 0)
+                if (r == 0)
+                        r = assignment_store_save(manager->root_fd, &copy, origins[i], manager->boot_id);
+                if (r < 0) {
+                        /* What was saved before it must say again what holds. */
+                        while (i-- > 0)
+                                (void)assignment_store_save(manager->root_fd, &manager->model.assignments,
+                                                            origins[i], manager->boot_id);
                         return r;
-                r = assignment_store_save(manager->root_fd, &copy, origins[i], manager->boot_id);
-                if (r < 0)
-                        return r;
+                }
         }
 
         commit_table(manager, &copy);
@@ -222,7 +226,7 @@ static void on_wait_closed(_unused_ VarlinkCall *call, void *userdata) {
         assign_wait_free(userdata);
 }
 
-int assign_wait_new(Manager *manager, VarlinkCall *call, const CpuSet *cpus) {
+int assign_wait_new(VarlinkCall *call, const CpuSet *cpus, AssignWait **ret_wait) {
         AssignWait *wait;
 
         wait = calloc(1, sizeof(*wait));
@@ -231,17 +235,24 @@ int assign_wait_new(Manager *manager, VarlinkCall *call, const CpuSet *cpus) {
 
         wait->call = call;
         wait->cpus = *cpus;
-        wait->n_barred = assign_count_barred(manager, cpus);
-        LIST_INSERT_HEAD(&manager->assign_waits, wait, link);
-        varlink_call_watch(call, on_wait_closed, NULL, wait);
+
+        *ret_wait = wait;
         return 0;
+}
+
+void assign_wait_start(Manager *manager, AssignWait *wait) {
+        wait->n_barred = assign_count_barred(manager, &wait->cpus);
+        wait->linked = true;
+        LIST_INSERT_HEAD(&manager->assign_waits, wait, link);
+        varlink_call_watch(wait->call, on_wait_closed, NULL, wait);
 }
 
 AssignWait *assign_wait_free(AssignWait *wait) {
         if (!wait)
                 return NULL;
 
-        LIST_REMOVE(wait, link);
+        if (wait->linked)
+                LIST_REMOVE(wait, link);
         free(wait);
         return NULL;
 }

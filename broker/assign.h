@@ -11,6 +11,7 @@
 #include <sys/queue.h>
 
 #include "policy/assignment.h"
+#include "util/cleanup.h"
 #include "util/cpuset.h"
 #include "varlink/server/server.h"
 
@@ -22,6 +23,7 @@ typedef struct AssignWait {
         VarlinkCall *call;
         CpuSet cpus;
         unsigned n_barred; /* when it was last told */
+        bool linked;
 } AssignWait;
 
 /* Puts the configuration's assignments into the table anew; Instance= means the CPUs it has now. */
@@ -48,8 +50,11 @@ void assign_tell(Manager *manager);
 bool assign_bars(const Manager *manager, const Lease *lease, const CpuSet *cpus);
 unsigned assign_count_barred(const Manager *manager, const CpuSet *cpus);
 
-/* Follows @call until nothing is in the way on @cpus. */
-int assign_wait_new(Manager *manager, VarlinkCall *call, const CpuSet *cpus);
+/* A wait that has not begun: what can fail of it. */
+int assign_wait_new(VarlinkCall *call, const CpuSet *cpus, AssignWait **ret_wait);
 AssignWait *assign_wait_free(AssignWait *wait);
+DEFINE_CLEANUP(AssignWait *, assign_wait_free)
+/* Follows its call from now on, until nothing is in the way on its CPUs. */
+void assign_wait_start(Manager *manager, AssignWait *wait);
 /* Tells the waiting calls what has changed. */
 void assign_answer_waits(Manager *manager);

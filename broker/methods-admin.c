@@ -86,6 +86,7 @@ static bool read_duration(const Manager *manager, struct json_object *parameters
 }
 
 int method_assign(VarlinkCall *call, struct json_object *parameters, void *userdata) {
+        _cleanup_(assign_wait_freep) AssignWait *wait = NULL;
         Manager *manager = userdata;
         const char *vm = NULL, *word = NULL;
         AssignmentOrigin origin;
@@ -109,17 +110,19 @@ int method_assign(VarlinkCall *call, struct json_object *parameters, void *userd
         if (!read_cpus(manager, call, parameters, &cpus))
                 return 0;
 
+        if (varlink_call_wants_more(call)) {
+                r = assign_wait_new(call, &cpus, &wait);
+                if (r < 0)
+                        return r;
+        }
         r = assign_set(manager, &cpus, owner, vm, origin, until_usec);
         if (r < 0)
                 return r;
 
         settle(manager); /* it holds at once, and the answer says what it did */
-        waits = varlink_call_wants_more(call) && assign_count_barred(manager, &cpus) > 0;
-        if (waits) {
-                r = assign_wait_new(manager, call, &cpus);
-                if (r < 0)
-                        return r;
-        }
+        waits = wait && assign_count_barred(manager, &cpus) > 0;
+        if (waits)
+                assign_wait_start(manager, steal_ptr(wait));
         encode_assign_first_reply(call, manager, waits);
         return 0;
 }
@@ -138,6 +141,7 @@ int method_unassign(VarlinkCall *call, struct json_object *parameters, void *use
         if (r < 0)
                 return r;
 
+        settle(manager);
         return varlink_call_reply_empty(call);
 }
 
@@ -181,8 +185,10 @@ int method_reload(VarlinkCall *call, _unused_ struct json_object *parameters, vo
         r = manager_reload(manager, &fault);
         if (r < 0)
                 return r;
-        if (r == 0)
+        if (r == 0) {
+                settle(manager); /* as with Rescan: what it says holds by the time of the answer */
                 return varlink_call_reply_empty(call);
+        }
 
         w = varlink_call_error(call, ADMIN_ERROR_PREFIX "InvalidConfiguration");
         json_write_string(w, "file", fault.file);
