@@ -9,12 +9,15 @@
 #include "broker/end.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "broker/encode.h"
 #include "broker/events.h"
+#include "broker/log.h"
 #include "broker/manager.h"
 
 /* Waiters may have been waiting for just this. Without any, a release costs no run of settle. */
@@ -104,15 +107,19 @@ void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const cha
         lease_set_reason(lease, reason);
         lease_link_revoking(lease);
         manager_mark_dirty(manager, DIRTY_DEADLINES);
-        events_lease(manager, lease, LEASE_CHANGE_REVOKING);
+        events_lease(manager, lease,
+                     lease->state == LEASE_STATE_REVOKED ? LEASE_CHANGE_REVOKED : LEASE_CHANGE_REVOKING);
 }
 
 /* SIGTERM first, SIGKILL after a second grace. By pidfd: never another process. */
 static void kill_owner(Lease *lease, uint64_t now) {
+        const Owner *owner = lease->owner->owner;
         int sig = lease->terminated ? SIGKILL : SIGTERM;
 
-        /* A failure is not told here: the lease stays listed as revoked, which is what is true. */
-        (void)syscall(SYS_pidfd_send_signal, lease->owner->owner->pidfd, sig, NULL, 0);
+        /* ESRCH: it has ended by itself, and the loop will hear of it. */
+        if (syscall(SYS_pidfd_send_signal, owner->pidfd, sig, NULL, 0) < 0 && errno != ESRCH)
+                log_message(LOG_WARNING, "cannot kill %s (pid %i), which holds lease %s of VM %s: %s",
+                            owner->command, (int)owner->pid, lease->id, lease->request.vm, strerror(errno));
 
         if (lease->terminated) {
                 lease->deadline_usec = UINT64_MAX;

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The journal, through stderr: with the priority in front where PID 1 reads it, plain for a person. Only main
- * and the manager's top functions log; everything below returns what there is to say.
+ * The journal, through stderr: with the priority in front where PID 1 reads it, plain for a person. Nothing
+ * below the broker logs; it returns what there is to say.
  */
 
 #include <syslog.h>
