@@ -107,6 +107,10 @@ static int add_signals(sd_event *event, Manager *manager) {
         sigset_t mask;
         int r;
 
+        /* A log that nobody reads any more is no reason to end. */
+        if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+                return -errno;
+
         sigemptyset(&mask);
         sigaddset(&mask, SIGTERM);
         sigaddset(&mask, SIGINT);
