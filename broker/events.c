@@ -105,23 +105,46 @@ static bool is_final(LeaseStreamKind kind, LeaseChange change) {
         return change == LEASE_CHANGE_ENDED || (kind == LEASE_STREAM_WAIT && change == LEASE_CHANGE_GRANTED);
 }
 
+/* The last word to @stream, which is freed. */
+static void stream_finish(LeaseStream *stream, LeaseChange change) {
+        if (stream->kind == LEASE_STREAM_WAIT && change == LEASE_CHANGE_ENDED)
+                /* A lease that never was is no success. */
+                encode_no_such_lease(stream->call, stream->lease->id);
+        else
+                encode_lease_reply(stream->call, stream->lease, change, false);
+
+        lease_stream_free(stream);
+}
+
+/* A follower that does not read misses changes: what it gets when it has caught up is the state by then. */
+static void stream_tell(LeaseStream *stream, LeaseChange change) {
+        if (stream->kind == LEASE_STREAM_WAIT)
+                return;
+
+        if (varlink_call_get_backlog(stream->call) > FOLLOW_BACKLOG_MAX)
+                stream->behind = true;
+        if (!stream->behind)
+                encode_lease_reply(stream->call, stream->lease, change, true);
+}
+
+void events_stream_drained(LeaseStream *stream) {
+        if (!stream->behind)
+                return;
+
+        stream->behind = false;
+        encode_lease_reply(stream->call, stream->lease, LEASE_CHANGE_NONE, true);
+}
+
 void events_lease(Manager *manager, Lease *lease, LeaseChange change) {
         LeaseStream *stream, *next;
         Watch *watch;
 
         for (stream = LIST_FIRST(&lease->streams); stream; stream = next) {
-                bool final = is_final(stream->kind, change);
-
                 next = LIST_NEXT(stream, link);
-                if (stream->kind == LEASE_STREAM_WAIT && !final)
-                        continue;
-                if (stream->kind == LEASE_STREAM_WAIT && change == LEASE_CHANGE_ENDED)
-                        encode_no_such_lease(stream->call,
-                                             lease->id); /* a lease that never was is no success */
+                if (is_final(stream->kind, change))
+                        stream_finish(stream, change);
                 else
-                        encode_lease_reply(stream->call, lease, change, !final);
-                if (final)
-                        lease_stream_free(stream);
+                        stream_tell(stream, change);
         }
 
         LIST_FOREACH(watch, &manager->watches, link) {

@@ -15,10 +15,12 @@
 
 typedef struct Manager Manager;
 typedef struct Lease Lease;
+typedef struct LeaseStream LeaseStream;
 typedef struct Refusal Refusal;
 
-/* Beyond so many unread bytes a watcher is behind. */
-#define WATCH_BACKLOG_MAX (4U * 1024 * 1024)
+/* Beyond so many unread bytes a watcher, or the follower of one lease, is behind. */
+#define WATCH_BACKLOG_MAX  (4U * 1024 * 1024)
+#define FOLLOW_BACKLOG_MAX (64U * 1024)
 
 /* The changes of a lease, by their words in the interface. */
 typedef enum LeaseChange {
@@ -52,5 +54,7 @@ Watch *watch_free(Watch *watch);
 
 /* Tells @lease's followers and the watchers. Streams that it answers for good are freed. */
 void events_lease(Manager *manager, Lease *lease, LeaseChange change);
+/* A follower has read all that it was told: it gets the present state, if it has missed any. */
+void events_stream_drained(LeaseStream *stream);
 void events_instance(Manager *manager, const Instance *instance);
 void events_refusal(Manager *manager, const Refusal *refusal);

@@ -15,6 +15,7 @@
 #include <systemd/sd-id128.h>
 
 #include "broker/end.h"
+#include "broker/events.h"
 #include "broker/manager.h"
 
 static int compare_id(const void *a, const void *b) {
@@ -319,6 +320,10 @@ static void on_stream_closed(_unused_ VarlinkCall *call, void *userdata) {
         lease_end(manager, lease, "the connection that waited for it is gone");
 }
 
+static void on_stream_drained(_unused_ VarlinkCall *call, void *userdata) {
+        events_stream_drained(userdata);
+}
+
 int lease_stream_new(Lease *lease, VarlinkCall *call, LeaseStreamKind kind) {
         LeaseStream *stream;
 
@@ -331,7 +336,7 @@ int lease_stream_new(Lease *lease, VarlinkCall *call, LeaseStreamKind kind) {
         stream->call = call;
         stream->kind = kind;
         LIST_INSERT_HEAD(&lease->streams, stream, link);
-        varlink_call_watch(call, on_stream_closed, NULL, stream);
+        varlink_call_watch(call, on_stream_closed, on_stream_drained, stream);
         return 0;
 }
 

@@ -21,13 +21,13 @@
 #include "varlink/server/server.h"
 
 #define LEASE_ID_LENGTH 32U
-#define SPE_INTERRUPT                                                                        \
-        21 /* the PPI that Arm's base system architecture gives to SPE; kvmtool's choice too \
-            */
+/* The PPI that Arm's base system architecture gives to SPE; kvmtool's choice too. */
+#define SPE_INTERRUPT 21
 
 typedef struct Manager Manager;
 typedef struct Lease Lease;
 typedef struct LeaseOwner LeaseOwner;
+typedef struct LeaseStream LeaseStream;
 
 /* A call that is answered as its lease changes. */
 typedef enum LeaseStreamKind {
@@ -36,13 +36,14 @@ typedef enum LeaseStreamKind {
         LEASE_STREAM_FOLLOW,  /* Follow: does not keep a queued lease alive */
 } LeaseStreamKind;
 
-typedef struct LeaseStream {
+struct LeaseStream {
         LIST_ENTRY(LeaseStream) link;
         Manager *manager;
         Lease *lease;
         VarlinkCall *call;
         LeaseStreamKind kind;
-} LeaseStream;
+        bool behind; /* it reads too slowly, and has missed changes */
+};
 
 struct LeaseOwner {
         Manager *manager;
@@ -91,8 +92,7 @@ typedef struct LeaseTable {
         unsigned n; /* all */
         unsigned n_waiting;
         unsigned n_revoked;
-        CpuSet revoked_cpus; /* of all revoked leases: kept by settle */
-        void *by_id;         /* tsearch() */
+        void *by_id; /* tsearch() */
 } LeaseTable;
 
 typedef struct OwnerTable {
