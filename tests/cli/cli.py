@@ -5,8 +5,10 @@ then read the difference."""
 import os
 import pathlib
 import re
+import select
 import subprocess
 import sys
+import time
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -65,6 +67,40 @@ class TestCase(harness.TestCase):
         result = Result(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
         self.assertEqual(result.code, expect, result)
         return result
+
+    def spawn(self, *arguments, socket, **kwargs):
+        """Starts it; whatever becomes of the test, it is not left behind."""
+        process = subprocess.Popen(self.command(*arguments, socket=socket), bufsize=0, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, env=self.environment(), **kwargs)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
+
+    def line(self, stream):
+        """The next line of a raw file, within the deadline."""
+        deadline = time.monotonic() + DEADLINE
+        line = b""
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([stream], [], [], max(deadline - time.monotonic(), 0))
+            self.assertTrue(ready, f"no whole line within {DEADLINE} s, but {line}")
+            byte = os.read(stream if isinstance(stream, int) else stream.fileno(), 1)
+            self.assertTrue(byte, f"the end of the file after {line}")
+            line += byte
+        return line.decode()
+
+    def finish(self, process, expect=DONE):
+        """Waits for its end; what else it printed."""
+        out, errors = process.communicate(timeout=DEADLINE)
+        self.assertEqual(process.returncode, expect, errors)
+        return out.decode(), errors.decode()
+
+    def fifo(self):
+        """A FIFO for another process to write a line to: its path, and a descriptor to read that from."""
+        path = self.directory() / "fifo"
+        os.mkfifo(path)
+        descriptor = os.open(path, os.O_RDWR)
+        self.addCleanup(os.close, descriptor)
+        return path, descriptor
 
     def sentence(self, result):
         """All that it said: one sentence on stderr, after the program's name. For a wrong command line, a second

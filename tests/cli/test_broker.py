@@ -3,7 +3,6 @@
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
 
@@ -34,17 +33,9 @@ class TestCase(cli.TestCase):
         process, client = self.vmm(self.daemon)
         return process, client, client.call("Acquire", request={"vm": vm, "vcpus": 2} | request)["lease"]
 
-    def spawn(self, line, **kwargs):
-        process = subprocess.Popen(self.command(*line.split(), socket=self.daemon.socket_path),
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment(), **kwargs)
-        self.addCleanup(process.communicate)
-        self.addCleanup(process.kill)
-        return process
-
-    def finish(self, process, expect=DONE):
-        out, errors = process.communicate(timeout=cli.DEADLINE)
-        self.assertEqual(process.returncode, expect, errors)
-        return out.decode(), errors.decode()
+    def start_speadm(self, line, **kwargs):
+        words = line.split() if isinstance(line, str) else line
+        return self.spawn(*words, socket=self.daemon.socket_path, **kwargs)
 
 
 class TestReading(TestCase):
@@ -225,19 +216,13 @@ class TestRun(TestCase):
     def test_lease_is_the_command_s(self):
         """The lease is the process's own, and ends with it."""
         self.start()
-        ready = self.directory() / "ready"
-        os.mkfifo(ready)
-        process = subprocess.Popen(
-            self.command("run", "--vm", "web", "--vcpus", "2", "--instance", "arm_spe_0", "--", "sh", "-c",
-                         f'echo $SPE_BROKER_LEASE >"{ready}"; read -r line', socket=self.daemon.socket_path),
-            stdin=subprocess.PIPE, env=self.environment())
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
-        lease_id = ready.read_text().strip()
+        path, ready = self.fifo()
+        process = self.start_speadm(["run", "--vm", "web", "--vcpus", "2", "--instance", "arm_spe_0", "--", "sh", "-c",
+                                     f'echo $SPE_BROKER_LEASE >"{path}"; read -r line'], stdin=subprocess.PIPE)
+        lease_id = self.line(ready).strip()
         lease = self.daemon.lease(lease_id)
         self.assertEqual((lease["owner"]["pid"], lease["vm"], lease["cpus"]), (process.pid, "web", "0-3"))
-        process.stdin.close()
-        self.assertEqual(process.wait(cli.DEADLINE), 1, "read's own status at the end of the file")
+        self.finish(process, expect=1)  # read's own status at the end of the file
         wait_for(lambda: self.daemon.lease(lease_id) is None, "the end of the lease")
         self.assert_idle(self.daemon)
 
@@ -252,7 +237,7 @@ class TestRun(TestCase):
         process, _, _ = self.lease(instance="arm_spe_0")
         line = "--vm db --vcpus 1 --instance arm_spe_0 --mode exclusive"
         self.ask(f"run {line} --wait 1ms -- true", expect=REFUSED)
-        waiter = self.spawn(f"run {line} --wait 1h -- echo mine")
+        waiter = self.start_speadm(f"run {line} --wait 1h -- echo mine")
         wait_for(lambda: any(l["state"] == "queued" for l in self.json("leases")), "the waiter")
         self.assertRegex(self.ask("leases --no-legend").out, r"(?m) queued +59m[0-9]+s ")
         process.kill()
@@ -291,8 +276,8 @@ class TestAdmin(TestCase):
         self.start(config="[Policy]\nRevokeGraceSec=3600\n")
         self.ask("drain --cpus 4 --wait")
         process, _, _ = self.lease(instance="arm_spe_0")
-        drain = self.spawn("drain --instance arm_spe_0 --wait")
-        self.assertEqual(drain.stdout.readline(), b"Leases that shrink or are revoked:\n")
+        drain = self.start_speadm("drain --instance arm_spe_0 --wait")
+        self.assertEqual(self.line(drain.stdout), "Leases that shrink or are revoked:\n")
         self.assertIsNone(drain.poll())
         process.kill()
         self.finish(drain)
@@ -328,13 +313,13 @@ class TestAdmin(TestCase):
 class TestMonitor(TestCase):
     def test_lines(self):
         self.start()
-        monitor = self.spawn("monitor")
-        lines = [monitor.stdout.readline().decode()]
+        monitor = self.start_speadm("monitor")
+        lines = [self.line(monitor.stdout)]
         process, client, lease = self.lease(instance="arm_spe_0")
         client.call("Release", leaseId=lease["leaseId"])
         self.ask("run --vm db --vcpus 1 --instance arm_spe_7 -- true", expect=FAILED)
         while "refused" not in lines[-1]:
-            lines.append(monitor.stdout.readline().decode())
+            lines.append(self.line(monitor.stdout))
         monitor.send_signal(signal.SIGINT)
         self.assertEqual(self.finish(monitor), ("", ""))
         self.golden("broker-monitor.txt",
@@ -342,16 +327,16 @@ class TestMonitor(TestCase):
 
     def test_json(self):
         self.start()
-        monitor = self.spawn("monitor -j")
-        event = json.loads(monitor.stdout.readline())
+        monitor = self.start_speadm("monitor -j")
+        event = json.loads(self.line(monitor.stdout))
         CATALOGUE.check_reply("io.spebroker.Broker.Watch", {"event": event})
         self.assertEqual((event["sequence"], event["kind"]), (0, "snapshot"))
         self.assertEqual(event["snapshot"]["instances"], self.json("list"))
 
     def test_broker_stops(self):
         self.start()
-        monitor = self.spawn("monitor")
-        monitor.stdout.readline()
+        monitor = self.start_speadm("monitor")
+        self.line(monitor.stdout)
         self.daemon.stop()
         _, errors = self.finish(monitor, expect=NO_BROKER)
         self.assertRegex(errors, r"\Aspeadm: the broker .*\n\Z")
@@ -361,18 +346,12 @@ class TestHostile(TestCase):
     def test_command_name(self):
         """A process may call itself anything; its lease is shown all the same, and safely."""
         self.start()
-        ready = self.directory() / "ready"
-        os.mkfifo(ready)
+        path, ready = self.fifo()
         name = b"a\x1b[2Jb\x9b\xff"
-        program = (f"import os; open('/proc/self/comm', 'wb').write({name!r}); open({str(ready)!r}, 'w').close();"
-                   f" input()")
-        process = subprocess.Popen(
-            self.command("run", "--vm", "web", "--vcpus", "1", "--", "python3", "-c", program,
-                         socket=self.daemon.socket_path), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env=self.environment())
-        self.addCleanup(process.wait)
-        self.addCleanup(process.stdin.close)
-        pathlib.Path(ready).read_text()
+        program = (f"import os; open('/proc/self/comm', 'wb').write({name!r});"
+                   f" open({str(path)!r}, 'w').write('ready\\n'); input()")
+        self.start_speadm(["run", "--vm", "web", "--vcpus", "1", "--", "python3", "-c", program], stdin=subprocess.PIPE)
+        self.line(ready)
         for line in ("leases", "query --vm db --vcpus 1 --mode exclusive --instance arm_spe_0"):
             out = self.ask(line, expect=DONE if line == "leases" else REFUSED).out
             self.assertFalse([c for c in out if c < " " and c != "\n" or "\x7f" <= c < "\xa0"], ascii(out))

@@ -124,12 +124,11 @@ class TestRun(cli.TestCase):
     def test_waits(self):
         """The answer may come late, as long as --wait allows."""
         broker = self.fake(Acquire=fake.HOLD)
-        process = subprocess.Popen(self.command("run", "--vcpus", "1", "--wait", "1h", "true", socket=broker.path),
-                                   env=self.environment())
+        process = self.spawn("run", "--vcpus", "1", "--wait", "1h", "true", socket=broker.path)
         cli.harness.wait_for(lambda: broker.calls, "the call")
         self.assertIsNone(process.poll())
         process.terminate()
-        self.assertEqual(process.wait(cli.DEADLINE), -15)
+        self.finish(process, expect=-15)
 
 
 if __name__ == "__main__":

@@ -289,13 +289,11 @@ class TestAssign(cli.TestCase):
         self.assertEqual(json.loads(self.speadm("drain", "--cpus", "0", "--wait", "-j", socket=broker.path).out), last)
 
         broker = self.fake(Assign=[first, fake.HOLD])
-        process = subprocess.Popen(self.command("drain", "--cpus", "0", "--wait", socket=broker.path),
-                                   stdout=subprocess.PIPE, env=self.environment())
-        self.assertIn(b"shrink or are revoked", process.stdout.readline(), "told at once")
+        process = self.spawn("drain", "--cpus", "0", "--wait", socket=broker.path)
+        self.assertIn("shrink or are revoked", self.line(process.stdout), "told at once")
         self.assertIsNone(process.poll())
         process.terminate()
-        process.wait(cli.DEADLINE)
-        process.stdout.close()
+        self.finish(process, expect=-signal.SIGTERM)
 
     def test_unassign(self):
         broker = self.fake(Unassign={})
@@ -360,35 +358,33 @@ class TestMonitor(cli.TestCase):
 
     def watch(self, *arguments, events, interrupt):
         broker = self.fake(Watch=events)
-        process = subprocess.Popen(self.command("monitor", *arguments, socket=broker.path), stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, env=self.environment())
-        lines = [process.stdout.readline().decode() for _ in self.EVENTS]
+        process = self.spawn("monitor", *arguments, socket=broker.path)
+        lines = [self.line(process.stdout) for _ in self.EVENTS]
         if interrupt:
             process.send_signal(interrupt)
-        rest, errors = process.communicate(timeout=cli.DEADLINE)
-        self.assertEqual(rest, b"")
+        rest, errors = self.finish(process, expect=DONE if interrupt else NO_BROKER)
+        self.assertEqual(rest, "")
         self.assertEqual(broker.calls, [("Watch", {}, True)])
-        return process.returncode, lines, errors.decode()
+        return lines, errors
 
     def test_text(self):
         """Every event is on its way as soon as it is there; an interrupt is the way to end it."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            code, lines, errors = self.watch(events=self.EVENTS + [fake.HOLD], interrupt=number)
-            self.assertEqual((code, errors), (DONE, ""))
+            lines, errors = self.watch(events=self.EVENTS + [fake.HOLD], interrupt=number)
+            self.assertEqual(errors, "")
         self.golden("monitor.txt", cli.normalise("".join(lines)))
 
     def test_json(self):
-        _, lines, _ = self.watch("-j", events=self.EVENTS + [fake.HOLD], interrupt=signal.SIGINT)
+        lines, _ = self.watch("-j", events=self.EVENTS + [fake.HOLD], interrupt=signal.SIGINT)
         self.assertEqual([json.loads(line) for line in lines], [e["event"] for e in self.EVENTS])
 
     def test_broker_goes_away(self):
-        code, _, errors = self.watch(events=self.EVENTS + [fake.HANG_UP], interrupt=None)
-        self.assertEqual(code, NO_BROKER)
+        _, errors = self.watch(events=self.EVENTS + [fake.HANG_UP], interrupt=None)
         self.assertRegex(errors, r"\Aspeadm: the broker at .* closed the connection: .*\n\Z")
 
     def test_broker_ends_the_stream(self):
-        code, _, errors = self.watch(events=self.EVENTS, interrupt=None)
-        self.assertEqual((code, errors), (NO_BROKER, "speadm: the broker ended the stream of events\n"))
+        _, errors = self.watch(events=self.EVENTS, interrupt=None)
+        self.assertEqual(errors, "speadm: the broker ended the stream of events\n")
 
     def test_unknown_kind(self):
         broker = self.fake(check=False, Watch=[fake.event(0, "weather", {"sun": True})])
