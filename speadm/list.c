@@ -7,6 +7,7 @@
 #include "speadm/output.h"
 #include "speadm/tell.h"
 #include "speadm/verb.h"
+#include "util/cpuset.h"
 
 enum {
         COLUMN_NAME,
@@ -31,9 +32,23 @@ static const TableColumn columns[] = {
         [COLUMN_ASSIGNED] = {"ASSIGNED", TABLE_TRUNC},
 };
 
-/* "guest:web", or "0-1:host 2-3:guest:web" where they are not all of the instance's CPUs. */
+static unsigned first_cpu(const struct json_object *assignment) {
+        const char *cpus = field_string(assignment, "cpus");
+        CpuSet set;
+
+        return cpus && cpuset_parse(cpus, strlen(cpus), &set) == 0 ? cpuset_next(&set, 0) : CPUSET_MAX;
+}
+
+static int compare_assignments(const void *a, const void *b) {
+        unsigned first = first_cpu(*(struct json_object *const *)a),
+                 second = first_cpu(*(struct json_object *const *)b);
+
+        return (first > second) - (first < second);
+}
+
+/* By CPU: "guest:web", or "0-1:host 2-3:guest:web" where they are not all of the instance's CPUs. */
 static char *assignments_text(const struct json_object *instance) {
-        const struct json_object *assignments = field_array(instance, "assignments");
+        struct json_object *assignments = field_array(instance, "assignments");
         const char *all = field_string(instance, "cpus");
         char *text = NULL;
         size_t size = 0;
@@ -42,6 +57,8 @@ static char *assignments_text(const struct json_object *instance) {
         file = open_memstream(&text, &size);
         if (!file)
                 return NULL;
+        if (assignments)
+                json_object_array_sort(assignments, compare_assignments);
         for (size_t i = 0; i < array_length(assignments); i++) {
                 const struct json_object *assignment = json_object_array_get_idx(assignments, i);
                 const char *cpus = field_string(assignment, "cpus"),
