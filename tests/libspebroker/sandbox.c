@@ -138,8 +138,8 @@ static int descriptor(const char *text) {
 }
 
 int main(int argc, char **argv) {
-        struct spebroker *calls, *stream;
-        struct spebroker_request *request;
+        struct spebroker *calls, *stream = NULL;
+        struct spebroker_request *request = NULL;
         int r;
 
         if (argc != 4)

@@ -74,7 +74,7 @@ class TestInstalled(harness.TestCase):
         prefix = self.install()
         flags = run("pkg-config", "--cflags", "--libs", "spebroker",
                     env=os.environ | {"PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig")}).split()
-        self.assertNotIn("-ljson-c", flags)
+        self.assertNotIn("json", " ".join(flags), "a consumer needs no json-c to build")
         program = prefix.parent / "vmm"
         run(os.environ["CC"], *FLAGS, "-o", program, SOURCE / "examples/vmm.c", *flags)
         self.vmm_works(program, prefix / "lib")
