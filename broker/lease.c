@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The structures around a lease: table, owners, streams. An owner is kept by its leases and goes with the
- * last of them; its pidfd is watched for as long. Nothing here decides anything or touches the model.
+ * The structures around a lease: the table and the streams. Nothing here decides anything or touches the
+ * model.
  */
 
 #include "broker/lease.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <search.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <systemd/sd-id128.h>
 
 #include "broker/end.h"
@@ -20,12 +20,6 @@
 
 static int compare_id(const void *a, const void *b) {
         return strcmp(((const Lease *)a)->id, ((const Lease *)b)->id);
-}
-
-static int compare_pid(const void *a, const void *b) {
-        pid_t x = ((const LeaseOwner *)a)->owner->pid, y = ((const LeaseOwner *)b)->owner->pid;
-
-        return (x > y) - (x < y);
 }
 
 void lease_table_init(LeaseTable *table) {
@@ -46,142 +40,27 @@ Lease *lease_find(const LeaseTable *table, const char *id) {
         return found ? *found : NULL;
 }
 
-static LeaseOwner *owner_find_pid(const OwnerTable *table, pid_t pid) {
-        Owner owner = {.pid = pid};
-        LeaseOwner key = {.owner = &owner}, *const * found;
-
-        found = tfind(&key, &table->by_pid, compare_pid);
-        return found ? *found : NULL;
-}
-
-static LeaseOwner *lease_owner_free(LeaseOwner *owner) {
-        if (!owner)
-                return NULL;
-
-        assert(LIST_EMPTY(&owner->leases));
-        tdelete(owner, &owner->manager->owners.by_pid, compare_pid);
-        sd_event_source_disable_unref(owner->exit_source);
-        owner_free(owner->owner);
-        free(owner);
-        return NULL;
-}
-
-/* All leases of a process that is gone end, and the owner with the last one. */
-static void owner_exited(LeaseOwner *owner) {
-        Manager *manager = owner->manager;
-        Lease *lease, *next;
-
-        for (lease = LIST_FIRST(&owner->leases); lease; lease = next) {
-                next = LIST_NEXT(lease, owner_link);
-                lease_end(manager, lease, "its owner is gone");
-        }
-}
-
-static int on_owner_exit(_unused_ sd_event_source *source, _unused_ int fd, _unused_ uint32_t events,
-                         void *userdata) {
-        owner_exited(userdata);
-        return 0;
-}
-
-static int lease_owner_new(Manager *manager, Owner *process, LeaseOwner **ret_owner) {
-        LeaseOwner *owner;
+/* Gives a lease that is in no list yet its request and its owner. */
+static int lease_set_owner(Manager *manager, Lease *lease, LeaseRequest *request) {
+        LeaseOwner *owner = request->known;
         int r;
 
-        owner = calloc(1, sizeof(*owner));
-        if (!owner)
-                return -ENOMEM;
-
-        owner->manager = manager;
-        owner->owner = process;
-        LIST_INIT(&owner->leases);
-
-        r = sd_event_add_io(manager->event, &owner->exit_source, process->pidfd, EPOLLIN, on_owner_exit,
-                            owner);
-        if (r < 0)
-                goto fail;
-        /* Who has died is known before anybody is answered. */
-        r = sd_event_source_set_priority(owner->exit_source, SD_EVENT_PRIORITY_IMPORTANT);
-        if (r < 0)
-                goto fail;
-        if (!tsearch(owner, &manager->owners.by_pid, compare_pid)) {
-                r = -ENOMEM;
-                goto fail;
+        if (!owner) {
+                r = lease_owner_get(manager, &request->fresh, &owner);
+                if (r < 0)
+                        return r;
         }
 
-        *ret_owner = owner;
-        return 0;
-
-fail:
-        sd_event_source_disable_unref(owner->exit_source);
-        free(owner);
-        return r;
-}
-
-/* Start times are rounded to the tick, so one of two processes with the same pid and start must be dead. */
-static bool is_same_process(const LeaseOwner *known, const Owner *owner) {
-        return known->owner->start_time == owner->start_time && owner_is_alive(known->owner);
-}
-
-int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner) {
-        LeaseOwner *known = owner_find_pid(&manager->owners, (*owner)->pid);
-        int r;
-
-        if (known && !is_same_process(known, *owner)) {
-                /* The pid is another process's now, and the exit event is only still on its way. */
-                owner_exited(known);
-                known = NULL;
-        }
-
-        if (known) {
-                *owner = owner_free(*owner);
-                *ret_owner = known;
-                return 0;
-        }
-
-        r = lease_owner_new(manager, *owner, ret_owner);
-        if (r)
+        lease->request = *request;
+        lease->request.known = owner;
+        r = lease_owner_add(owner, lease);
+        if (r < 0) {
+                request->known = NULL; /* one without leases is gone */
                 return r;
-
-        *owner = NULL;
-        return 0;
-}
-
-LeaseOwner *lease_owner_find(const OwnerTable *table, const Owner *owner) {
-        LeaseOwner *known = owner_find_pid(table, owner->pid);
-
-        return known && is_same_process(known, owner) ? known : NULL;
-}
-
-LeaseOwner *lease_owner_find_peer(const OwnerTable *table, const VarlinkPeer *peer) {
-        LeaseOwner *known = owner_find_pid(table, peer->pid);
-        _cleanup_(owner_freep) Owner *now = NULL;
-
-        if (!known || !owner_is_alive(known->owner))
-                return NULL;
-
-        /* Of two living processes with one pid, one is the other. */
-        if (peer->pidfd >= 0) {
-                const Owner process = {.pid = peer->pid, .pidfd = peer->pidfd};
-
-                return owner_is_alive(&process) ? known : NULL;
         }
 
-        /* The peer may have died since it connected, and the pid be another's: its start and user must fit.
-         */
-        if (owner_new_peer(peer->pid, peer->uid, -1, peer->accepted_boottime_usec, &now))
-                return NULL;
-
-        return is_same_process(known, now) ? known : NULL;
-}
-
-Lease *lease_owner_find_request(const LeaseOwner *owner, const char *request_id) {
-        Lease *lease;
-
-        LIST_FOREACH(lease, &owner->leases, owner_link)
-                if (lease->request.id && strcmp(lease->request.id, request_id) == 0)
-                        return lease;
-
-        return NULL;
+        *request = LEASE_REQUEST_NULL;
+        return 0;
 }
 
 int lease_new(Manager *manager, LeaseRequest *request, Lease **ret_lease) {
@@ -209,21 +88,15 @@ int lease_new(Manager *manager, LeaseRequest *request, Lease **ret_lease) {
                 return -ENOMEM;
         }
 
-        if (!request->known) {
-                r = lease_owner_get(manager, &request->fresh, &request->known);
-                if (r) {
-                        tdelete(lease, &table->by_id, compare_id);
-                        free(lease);
-                        return r;
-                }
+        r = lease_set_owner(manager, lease, request);
+        if (r < 0) {
+                tdelete(lease, &table->by_id, compare_id);
+                free(lease);
+                return r;
         }
 
-        lease->owner = request->known;
-        lease->request = *request;
-        *request = LEASE_REQUEST_NULL;
         TAILQ_INSERT_TAIL(&table->all, lease, link);
         table->n++;
-        LIST_INSERT_HEAD(&lease->owner->leases, lease, owner_link);
 
         *ret_lease = lease;
         return 0;
@@ -231,25 +104,20 @@ int lease_new(Manager *manager, LeaseRequest *request, Lease **ret_lease) {
 
 Lease *lease_free(Lease *lease) {
         Manager *manager;
-        LeaseOwner *owner;
 
         if (!lease)
                 return NULL;
 
-        owner = lease->owner;
-        manager = owner->manager;
+        manager = lease->owner->manager;
         assert(!lease->charge.ledger && LIST_EMPTY(&lease->streams) && !lease->revoking_linked);
 
-        LIST_REMOVE(lease, owner_link);
         TAILQ_REMOVE(&manager->leases.all, lease, link);
         manager->leases.n--;
         tdelete(lease, &manager->leases.by_id, compare_id);
+        lease_owner_remove(lease);
         lease_request_deinit(&lease->request);
         free(lease->reason);
         free(lease);
-
-        if (LIST_EMPTY(&owner->leases))
-                lease_owner_free(owner);
         return NULL;
 }
 

@@ -2,19 +2,17 @@
 #pragma once
 
 /*
- * A lease, its owner, and the calls that follow it. A lease is in the table from the moment it is asked for
+ * A lease, and the calls that follow it. A lease is in the table from the moment it is asked for
  * (queued) or granted until it ends; it belongs to one owner, which exists as long as it has leases. grant
  * and end move leases between states; this file only keeps the structures consistent.
  */
 
-#include <search.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
-#include <systemd/sd-event.h>
 
+#include "broker/lease-owner.h"
 #include "broker/request.h"
-#include "host/owner.h"
 #include "policy/decide.h"
 #include "policy/ledger.h"
 #include "policy/words.h"
@@ -26,7 +24,6 @@
 
 typedef struct Manager Manager;
 typedef struct Lease Lease;
-typedef struct LeaseOwner LeaseOwner;
 typedef struct LeaseStream LeaseStream;
 
 /* A call that is answered as its lease changes. */
@@ -43,13 +40,6 @@ struct LeaseStream {
         VarlinkCall *call;
         LeaseStreamKind kind;
         bool behind; /* it reads too slowly, and has missed changes */
-};
-
-struct LeaseOwner {
-        Manager *manager;
-        Owner *owner;
-        sd_event_source *exit_source; /* its pidfd */
-        LIST_HEAD(, Lease) leases;
 };
 
 struct Lease {
@@ -95,10 +85,6 @@ typedef struct LeaseTable {
         void *by_id; /* tsearch() */
 } LeaseTable;
 
-typedef struct OwnerTable {
-        void *by_pid; /* tsearch() */
-} OwnerTable;
-
 void lease_table_init(LeaseTable *table);
 
 /*
@@ -106,8 +92,8 @@ void lease_table_init(LeaseTable *table);
  * not waiting; nothing is charged.
  */
 int lease_new(Manager *manager, LeaseRequest *request, Lease **ret_lease);
-/* Unlinks and frees it; its charge must have been refunded and its streams answered. Frees an owner without
- * leases. */
+/* Unlinks and frees it, and its owner with the last one. Its charge must have been refunded, its streams
+ * answered. */
 Lease *lease_free(Lease *lease);
 Lease *lease_find(const LeaseTable *table, const char *id);
 
@@ -128,15 +114,3 @@ bool lease_is_charged(const Lease *lease);
 /* Follows @lease with @call from now on. */
 int lease_stream_new(Lease *lease, VarlinkCall *call, LeaseStreamKind kind);
 LeaseStream *lease_stream_free(LeaseStream *stream);
-
-/*
- * The owner of @owner's pid: the one that is there (and @owner is freed), or a new one that takes @owner
- * over. A LeaseOwner without leases is freed by lease_owner_unref_idle().
- */
-int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner);
-/* The owner entry of the same process as @owner, or NULL. */
-LeaseOwner *lease_owner_find(const OwnerTable *table, const Owner *owner);
-/* The owner entry that is this peer's process, or NULL. */
-LeaseOwner *lease_owner_find_peer(const OwnerTable *table, const VarlinkPeer *peer);
-/* The owner's lease of that request id, or NULL. */
-Lease *lease_owner_find_request(const LeaseOwner *owner, const char *request_id);

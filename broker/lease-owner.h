@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * A process that has leases: found by its pid, watched by its pidfd. It exists as long as it has any.
+ */
+
+#include <sys/queue.h>
+#include <systemd/sd-event.h>
+
+#include "host/owner.h"
+#include "varlink/server/server.h"
+
+typedef struct Manager Manager;
+typedef struct Lease Lease;
+
+typedef struct LeaseOwner {
+        Manager *manager;
+        Owner *owner;
+        sd_event_source *exit_source; /* its pidfd */
+        LIST_HEAD(, Lease) leases;
+        void *by_request; /* those that have a request id; tsearch() */
+} LeaseOwner;
+
+typedef struct OwnerTable {
+        void *by_pid; /* tsearch() */
+} OwnerTable;
+
+/*
+ * The owner of @owner's pid: the one that is there (and @owner is freed), or a new one that takes @owner
+ * over, and is to be given a lease.
+ */
+int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner);
+/* The owner entry of the same process as @owner, or NULL. */
+LeaseOwner *lease_owner_find(const OwnerTable *table, const Owner *owner);
+/* The owner entry that is this peer's process, or NULL. */
+LeaseOwner *lease_owner_find_peer(const OwnerTable *table, const VarlinkPeer *peer);
+
+/* -ENOMEM; an owner without leases is gone then. */
+int lease_owner_add(LeaseOwner *owner, Lease *lease);
+/* An owner without leases is gone then. */
+void lease_owner_remove(Lease *lease);
+/* The owner's lease of that request id, or NULL. */
+Lease *lease_owner_find_request(const LeaseOwner *owner, char *request_id);
