@@ -43,6 +43,18 @@ static int probe(const struct sockaddr_un *address) {
         return 0;
 }
 
+/* Makes room for the socket. What is no socket is somebody's file, and stays. */
+static int remove_stale(int dir_fd, const char *name) {
+        struct stat st;
+
+        if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        if (!S_ISSOCK(st.st_mode))
+                return -EEXIST;
+
+        return unlinkat(dir_fd, name, 0) < 0 ? -errno : 0;
+}
+
 static int bind_and_listen(int dir_fd, const char *name, int *ret_fd) {
         _cleanup_(closep) int fd = -1;
         struct sockaddr_un address;
@@ -58,8 +70,9 @@ static int bind_and_listen(int dir_fd, const char *name, int *ret_fd) {
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0)
                 return -errno;
-        if (unlinkat(dir_fd, name, 0) < 0 && errno != ENOENT)
-                return -errno;
+        r = remove_stale(dir_fd, name);
+        if (r < 0)
+                return r;
         if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
                 return -errno;
         if (fchmodat(dir_fd, name, SOCKET_MODE, 0) < 0 || listen(fd, SOMAXCONN) < 0) {
