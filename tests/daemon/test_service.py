@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The daemon as a service: its command line, its socket file, systemd's protocol, and running out of
+descriptors."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import harness
+import tree
+from wire import Closed, Late
+
+
+def request(**kwargs):
+    return {"vm": "vm", "vcpus": 1, "bufferSize": 4096} | kwargs
+
+
+class TestCommandLine(harness.TestCase):
+    def run_daemon(self, *arguments):
+        return subprocess.run(
+            [harness.PROGRAM, *arguments], capture_output=True, text=True, timeout=harness.DEADLINE
+        )
+
+    def test_help(self):
+        done = self.run_daemon("--help")
+        self.assertEqual(done.returncode, 0)
+        for word in ("--config", "--root", "--socket", "--simulate", "neoverse-v1", "biglittle", "partial"):
+            self.assertIn(word, done.stdout)
+
+    def test_version(self):
+        done = self.run_daemon("--version")
+        self.assertEqual(done.returncode, 0)
+        self.assertRegex(done.stdout, r"^spe-broker \d+\.\d+")
+
+    def test_usage(self):
+        for arguments in (["--nope"], ["--root"], ["word"], ["--root", "/", "word"]):
+            with self.subTest(arguments):
+                done = self.run_daemon(*arguments)
+                self.assertEqual((done.returncode, done.stdout), (2, ""))
+                self.assertTrue(done.stderr)
+
+    def test_no_such_root(self):
+        done = self.run_daemon("--root", "/nonexistent/here")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("/nonexistent/here", done.stderr)
+
+
+class TestSocketFile(harness.TestCase):
+    def test_second_daemon(self):
+        """It does not take the place of one that runs."""
+        first = self.broker()
+        second = harness.Broker(first.root, tree=None)
+        (first.root / "notify").rename(first.root / "notify.first")
+        second.spawn()
+        self.assertNotEqual(second.reap(harness.DEADLINE), 0)
+        self.assertTrue(second.log)
+        first.call("Describe")
+
+    def test_not_a_socket(self):
+        """What is no socket is somebody's file: it is left alone."""
+        broker = self.new_broker()
+        precious = broker.root / "precious"
+        precious.write_text("data")
+        broker.arguments += ["--socket", str(precious)]
+        broker.spawn()
+        self.assertNotEqual(broker.reap(harness.DEADLINE), 0)
+        self.assertIn("precious", broker.log)
+        self.assertEqual(precious.read_text(), "data")
+
+    def test_long_path(self):
+        """Longer than a socket's address can be."""
+        broker = self.new_broker()
+        directory = broker.root / ("d" * 100) / ("e" * 100)
+        directory.mkdir(parents=True)
+        broker.arguments += ["--socket", str(directory / "socket")]
+        broker.start()
+        here = os.open(directory, os.O_RDONLY)
+        self.addCleanup(os.close, here)
+        broker.socket_path = f"/proc/self/fd/{here}/socket"
+        broker.call("Describe")
+
+
+class TestNotify(harness.TestCase):
+    def test_stop(self):
+        """With leases, streams and waiters open it ends at once, cleanly, and says so."""
+        broker = self.broker()
+        client = self.client(broker)
+        client.call("Acquire", request=request(cpus="0", mode="exclusive"))
+        streams = [
+            self.client(broker).stream("Acquire", request=request(cpus="0"), waitUSec=10**9),
+            self.client(broker).stream("Acquire", request=request(cpus="1")),
+            self.client(broker).stream("Watch"),
+        ]
+        for stream in streams:
+            stream.next()
+        broker.process.send_signal(signal.SIGTERM)
+        broker.wait_notify("STOPPING=1")
+        broker.stop()
+        for stream in streams:
+            with self.assertRaises((Closed, harness.VarlinkError)):
+                while True:
+                    stream.next()
+
+    def test_interrupt(self):
+        broker = self.broker()
+        broker.process.send_signal(signal.SIGINT)
+        self.assertEqual(broker.reap(harness.DEADLINE), 0)
+
+    def test_watchdog(self):
+        """It says that it is alive as often as systemd wants to hear it."""
+        broker = self.broker(env={"WATCHDOG_USEC": "200000"})
+        for _ in range(3):
+            broker.wait_notify("WATCHDOG=1")
+
+    def test_without_systemd(self):
+        broker = self.new_broker(env={"NOTIFY_SOCKET": ""}).spawn()
+        harness.wait_for(broker.socket_path.exists, "its socket")
+        harness.wait_for(lambda: self.answers(broker), "an answer")
+
+    @staticmethod
+    def answers(broker):
+        try:
+            return broker.call("Describe")
+        except ConnectionRefusedError:
+            return None
+
+    def test_bad_activation(self):
+        """What systemd hands over is no listening socket."""
+        broker = self.new_broker()
+        broker.listener, other = socket.socketpair()
+        self.addCleanup(broker.listener.close)
+        self.addCleanup(other.close)
+        broker.spawn()
+        self.assertNotEqual(broker.reap(harness.DEADLINE), 0)
+        self.assertTrue(broker.log)
+
+    def test_restart(self):
+        """Stop and start again in one place: nothing is in the way."""
+        broker = self.broker()
+        for _ in range(3):
+            broker.call("Acquire", request=request())
+            broker.restart()
+            broker.call("Describe")
+
+
+class TestExhaustion(harness.TestCase):
+    def test_descriptors(self):
+        """More connections than descriptors: those that are in are served, the loop does not spin, and when
+        there is room again others come in."""
+        broker = self.new_broker()
+        broker.wrapper = ["prlimit", "--nofile=40:40"]
+        broker.start()
+        clients = [self.client(broker) for _ in range(60)]
+        for client in clients:
+            client.send("ListLeases")
+        served, deadline = [], time.monotonic() + 1
+        for client in clients:
+            try:
+                client.receive(max(deadline - time.monotonic(), 0.01))
+                served.append(client)
+            except (Late, Closed):
+                pass
+        self.assertGreater(len(served), 10)
+        before = self.cpu_ticks(broker)
+        harness.ready([], 0.5)
+        self.assertLess(self.cpu_ticks(broker) - before, 20, "it spins")
+        for client in served:
+            client.call("Describe")
+        for client in clients:
+            client.close()
+        harness.wait_for(lambda: self.works(broker), "there is room again")
+
+    @staticmethod
+    def cpu_ticks(broker):
+        with open(f"/proc/{broker.process.pid}/stat") as stat:
+            return sum(int(ticks) for ticks in stat.read().rpartition(")")[2].split()[11:13])
+
+    @staticmethod
+    def works(broker):
+        try:
+            return broker.call("Describe")
+        except Closed:
+            return None
+
+    def test_owners(self):
+        """Each owner costs a descriptor; without one, Acquire is answered with an error, and nothing is left
+        over."""
+        broker = self.new_broker(tree=tree.big_little)
+        broker.wrapper = ["prlimit", "--nofile=40:40"]
+        broker.start()
+        client = self.client(broker)
+        processes = [self.vmm() for _ in range(60)]
+        granted = 0
+        for process in processes:
+            client.send("Acquire", {"request": request(pid=process.pid)})
+            message = client.receive_message()
+            client.expected.clear()
+            granted += "error" not in message
+        self.assertGreater(granted, 5)
+        self.assertLess(granted, 40)
+        self.assertEqual(len(client.call("ListLeases")["leases"]), granted)
+        for process in processes:
+            process.kill()
+        harness.wait_for(lambda: not client.call("ListLeases")["leases"], "all have ended")
+        self.assert_idle(broker)
+
+
+if __name__ == "__main__":
+    harness.main()
