@@ -98,8 +98,7 @@ const Verb *verb_nearest(const char *name) {
         for (size_t i = 0; i < ELEMENTS_OF(verbs); i++) {
                 unsigned d = distance(verbs[i].name, strlen(verbs[i].name), name, n);
 
-                /* A word with nothing right in it is no hint, however short. */
-                if (d < best && d < n) {
+                if (d < best) {
                         best = d;
                         nearest = &verbs[i];
                 }

@@ -88,7 +88,9 @@ class TestWrong(cli.TestCase):
         for line, expected in self.WRONG:
             with self.subTest(line):
                 result = self.speadm(*line.split(), socket="/nonexistent", expect=USAGE)
-                self.assertIn(expected, self.sentence(result))
+                sentence = self.sentence(result)
+                self.assertIn(expected, sentence)
+                self.assertEqual("did you mean" in sentence, "did you mean" in expected, sentence)
 
     def test_empty_words(self):
         self.assertIn("there is no verb ''", self.sentence(self.speadm("", expect=USAGE)))
