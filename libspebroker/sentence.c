@@ -162,6 +162,7 @@ static void replace_control_characters(char *text) {
 
 int sentence_new(const struct spebroker_refusal *refusal, char **ret_text) {
         _cleanup_(freep) char *text = NULL;
+        int failed;
         size_t n;
         FILE *f;
 
@@ -170,7 +171,8 @@ int sentence_new(const struct spebroker_refusal *refusal, char **ret_text) {
                 return -errno;
 
         say(refusal, f);
-        if (fclose(f) != 0)
+        failed = ferror(f);
+        if (fclose(f) != 0 || failed || !text)
                 return -ENOMEM;
 
         replace_control_characters(text);
