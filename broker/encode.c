@@ -186,9 +186,11 @@ void encode_instance(JsonWriter *w, const char *key, const Manager *manager, con
         const Spu *spu = topology_find(manager->topology, instance->name);
         CpuSet leased = CPUSET_NULL;
 
-        for (LeaseMode mode = 0; mode < _LEASE_MODE_MAX; mode++)
-                cpuset_or(&leased, &manager->model.occupancy.held[mode]);
-        cpuset_and(&leased, &instance->cpus);
+        if (manager->model.ledger.total.n_leases > 0) {
+                for (LeaseMode mode = 0; mode < _LEASE_MODE_MAX; mode++)
+                        cpuset_or(&leased, &manager->model.occupancy.held[mode]);
+                cpuset_and(&leased, &instance->cpus);
+        }
 
         json_write_object_begin(w, key);
         json_write_string(w, "name", instance->name);

@@ -81,16 +81,20 @@ void cpuset_subtract(CpuSet *set, const CpuSet *other) {
 }
 
 unsigned cpuset_next(const CpuSet *set, unsigned from) {
-        for (size_t i = from / 64; i < N_WORDS; i++) {
-                uint64_t word = set->words[i];
+        size_t i = from / 64;
+        uint64_t word;
 
-                if (i == from / 64)
-                        word &= ~UINT64_C(0) << (from % 64);
-                if (word)
-                        return (unsigned)(i * 64) + (unsigned)__builtin_ctzll(word);
+        if (i >= N_WORDS)
+                return CPUSET_MAX;
+
+        word = set->words[i] & ~UINT64_C(0) << (from % 64);
+        while (!word) {
+                if (++i == N_WORDS)
+                        return CPUSET_MAX;
+                word = set->words[i];
         }
 
-        return CPUSET_MAX;
+        return (unsigned)(i * 64) + (unsigned)__builtin_ctzll(word);
 }
 
 /* One decimal number at *p; leading zeros are accepted, as the kernel does. */

@@ -48,10 +48,12 @@ static char *writer_reserve(JsonWriter *writer, size_t n) {
         if (writer->error < 0)
                 return NULL;
 
-        r = buffer_reserve(writer->buffer, n);
-        if (r < 0) {
-                writer->error = r;
-                return NULL;
+        if (n > writer->buffer->size - writer->buffer->end) {
+                r = buffer_reserve(writer->buffer, n);
+                if (r < 0) {
+                        writer->error = r;
+                        return NULL;
+                }
         }
 
         return writer->buffer->data + writer->buffer->end;
@@ -217,9 +219,27 @@ static bool is_plain(unsigned char c) {
         return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
+/*
+ * True if one of the eight bytes of @word is not plain; the arithmetic is done on all at once. A borrow or
+ * carry between bytes only ever comes out of a byte that is not plain itself.
+ */
+static bool any_special(uint64_t word) {
+        const uint64_t ones = UINT64_MAX / 0xff, high = ones * 0x80;
+        const uint64_t quote = word ^ ones * '"', backslash = word ^ ones * '\\';
+        const uint64_t control = (word - ones * 0x20) & ~word;
+        const uint64_t not_ascii = word | (word + ones); /* DEL, 0x7f, too */
+
+        return (control | not_ascii | ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash)) & high;
+}
+
 static size_t plain_run(const char *text, size_t n) {
         size_t i = 0;
 
+        for (uint64_t word; i + sizeof(word) <= n; i += sizeof(word)) {
+                memcpy(&word, text + i, sizeof(word));
+                if (any_special(word))
+                        break;
+        }
         while (i < n && is_plain((unsigned char)text[i]))
                 i++;
         return i;
