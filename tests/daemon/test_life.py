@@ -6,6 +6,7 @@ import select
 
 import harness
 from sizes import MIB
+from wire import encode
 
 MEMBER = "[Policy]\nAcquireGroup=4321\n"
 
@@ -81,6 +82,64 @@ class TestEnd(harness.TestCase):
             lambda: broker.call("Describe")["host"]["counts"]["connections"] == 1, "the connection is gone"
         )
         self.assertEqual(broker.lease(lease["leaseId"])["state"], "granted")
+
+
+class TestPeers(harness.TestCase):
+    """A connection says who opened it, and nothing about who holds it now."""
+
+    def reborn(self, pid, **kwargs):
+        """A new process with the pid of one that is gone."""
+        for _ in range(200):
+            try:
+                with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+                    last.write(str(pid - 1))
+            except OSError as error:
+                self.skipTest(f"pids cannot be chosen: {error}")
+            process = self.vmm(**kwargs)
+            if process.pid == pid:
+                return process
+            process.kill()
+        self.skipTest("others take the pid")
+
+    def test_dead_peer(self):
+        """The process is gone, somebody else still has its connection: there is nobody to own a lease."""
+        broker = self.broker(config=MEMBER)
+        process, client = self.vmm(broker, uid=1000, groups=[4321])
+        client.call("Acquire", request=request())
+        pid = process.pid
+        process.kill()
+        harness.wait_for(lambda: not broker.call("ListLeases")["leases"], "its lease has ended")
+        self.assertEqual(self.refused("NoSuchProcess", client, "Acquire", request=request()), {"pid": pid})
+        client.call("Describe")
+        self.assert_idle(broker)
+
+    def test_reused_pid(self):
+        """Another process gets the pid: the old connection is not its."""
+        broker = self.broker(config=MEMBER)
+        process, old = self.vmm(broker, uid=1000, groups=[4321])
+        old.call("Describe")
+        pid = process.pid
+        process.kill()
+        process = self.reborn(pid, uid=1001, groups=[4321])
+        self.assertEqual(self.refused("NoSuchProcess", old, "Acquire", request=request()), {"pid": pid})
+        lease = process.call(broker, "Acquire", request=request())["lease"]
+        self.assertEqual((lease["owner"]["pid"], lease["owner"]["uid"]), (pid, 1001))
+        self.refused("PermissionDenied", old, "Release", leaseId=lease["leaseId"])
+        self.assertEqual(broker.lease(lease["leaseId"])["state"], "granted")
+        self.refused("NoSuchProcess", old, "Acquire", request=request())
+        self.assertEqual(len(broker.call("ListLeases")["leases"]), 1)
+
+    def test_reused_pid_of_an_owner(self):
+        """The owner of a lease is gone, and its pid is somebody else's at once: the lease is not."""
+        broker = self.broker(config=MEMBER)
+        process, client = self.vmm(broker, uid=1000, groups=[4321])
+        lease = client.call("Acquire", request=request(requestId="r"))["lease"]
+        pid = process.pid
+        process.kill()
+        process = self.reborn(pid, uid=1000, groups=[4321])
+        again = process.call(broker, "Acquire", request=request(requestId="r"))["lease"]
+        self.assertNotEqual(again["leaseId"], lease["leaseId"])
+        self.assertEqual([l["leaseId"] for l in broker.call("ListLeases")["leases"]], [again["leaseId"]])
 
 
 class TestRelease(harness.TestCase):
@@ -177,7 +236,9 @@ class TestUpdate(harness.TestCase):
         """An administrator gave the lease these CPUs; its owner alone cannot take others exclusively."""
         broker = self.broker(config=MEMBER)
         process, client = self.vmm(broker, uid=1000, groups=[4321])
-        lease = broker.call("Acquire", request=request(pid=process.pid, cpus="4-5", mode="exclusive"))["lease"]
+        lease = broker.call("Acquire", request=request(pid=process.pid, cpus="4-5", mode="exclusive"))[
+            "lease"
+        ]
         self.refused("NotAssigned", client, "Update", leaseId=lease["leaseId"], cpus="5-6")
         self.assertEqual(client.call("Update", leaseId=lease["leaseId"], cpus="5")["lease"]["cpus"], "5")
         self.assertEqual(broker.call("Update", leaseId=lease["leaseId"], cpus="6")["lease"]["cpus"], "6")
@@ -243,6 +304,31 @@ class TestFollow(harness.TestCase):
         client.call("Release", leaseId=lease["leaseId"])
         for stream in streams[10:]:
             self.assertEqual(stream.next()["change"], "ended")
+
+    def test_slow_follower(self):
+        """One that does not read misses changes, but neither the state after them nor the end."""
+        broker = self.broker()
+        process, client = self.vmm(broker)
+        lease_id = client.call("Acquire", request=request(cpus="4"))["lease"]["leaseId"]
+        follow = process.connect(broker).stream("Follow", leaseId=lease_id)
+        self.addCleanup(follow.close)
+        follow.next()
+        batch, rounds = 100, 50
+        moves = b"".join(
+            encode("Update", {"leaseId": lease_id, "cpus": str(4 + i % 4)}) for i in range(batch)
+        )
+        for _ in range(rounds):
+            client.send_bytes(moves)
+            for _ in range(batch):
+                self.assertIn("parameters", client.receive_message())
+        client.call("Update", leaseId=lease_id, cpus="9")
+        told = 1
+        while follow.next()["lease"]["cpus"] != "9":
+            told += 1
+        self.assertLess(told, batch * rounds, "changes were kept without bound")
+        client.call("Release", leaseId=lease_id)
+        follow.change("ended")
+        self.assertTrue(follow.done)
 
     def test_acquire_with_more(self):
         broker = self.broker()
