@@ -72,8 +72,10 @@ typedef void (*ConfigWarningFn)(const char *file, unsigned line, const char *mes
 
 /*
  * Reads CONFIG_PATH below @root_fd, or @path (of the caller's file system) with its own .d directory if
- * given. A default file that is absent is fine: the defaults hold; a @path that is absent is not. @root_fd is
- * also where proc/meminfo is. On CONFIG_E_INVALID *@ret_fault is set.
+ * given. First the file, then every *.conf of the directory by name; a key said again overrides, and sections
+ * of one name are one section. Names of sections and keys are taken without regard to case, what follows
+ * "Assignment", "VM" and "User" is not. A default file that is absent is fine: the defaults hold; a @path
+ * that is absent is not. @root_fd is also where proc/meminfo is. On CONFIG_E_INVALID *@ret_fault is set.
  */
 int config_load(int root_fd, const char *path, ConfigWarningFn warn, void *userdata, Config **ret_config,
                 ConfigFault *ret_fault);
@@ -82,8 +84,9 @@ DEFINE_CLEANUP(Config *, config_free)
 
 /* One row per key, for the man page's test: what spe-broker.conf(5) must say. */
 typedef struct ConfigKey {
-        const char *section;
+        const char *section; /* as in the man page: "Limits", "Assignment NAME" */
         const char *name;
-        const char *default_text;
+        const char *default_text; /* "": none */
 } ConfigKey;
-const ConfigKey *config_keys(size_t *ret_n);
+/* The key number @i, or NULL beyond the last. */
+const ConfigKey *config_key(size_t i);
