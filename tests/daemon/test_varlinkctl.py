@@ -61,7 +61,7 @@ class Varlinkctl(harness.TestCase):
                     self.assertIn(f"{keyword} {name}", text)
 
     def test_validate_idl(self):
-        """Without a word: the files are in the subset that every parser has."""
+        """The files are in the subset that every parser has."""
         for interface in INTERFACES:
             self.run_each("validate-idl", os.path.join(SOURCE, "idl", interface + ".varlink"))
 
