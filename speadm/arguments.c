@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /*
  * The table of options and its reader. What can be judged without the broker (a number, a size, a time, a
  * cpulist, a word) is judged here, so that the sentence names the option; the rest is the broker's to refuse.
  */
+
 #include <getopt.h>
 #include <string.h>
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /*
  * speadm assign, unassign and drain: the operator's standing decisions. What an assignment displaces is
  * printed when it holds; with --wait the command ends when nothing of it is left.
  */
+
 #include <inttypes.h>
 #include <string.h>
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /* Calls to the broker: the one place where a failure of the connection becomes a sentence. */
+
 #include <errno.h>
 #include <string.h>
 

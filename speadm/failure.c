@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /*
  * The table of the broker's errors. The wire carries fields, not sentences, so the sentences are made here:
  * what, why, and what to do about it. An error that this version does not know is told by its name.
  */
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +15,7 @@
 #include "speadm/tell.h"
 #include "speadm/text.h"
 #include "speadm/words.h"
+#include "util/cleanup.h"
 
 typedef void (*SentenceFn)(FILE *file, const Speadm *speadm, const struct json_object *fields);
 
@@ -22,10 +25,10 @@ static const char *word(const struct json_object *fields, const char *key) {
         return text && *text ? text : "?";
 }
 
-static void tell_no_such_instance(FILE *file, const Speadm *speadm, const struct json_object *fields) {
+static void tell_no_such_instance(FILE *file, _unused_ const Speadm *speadm,
+                                  const struct json_object *fields) {
         const struct json_object *instances = field_array(fields, "instances");
 
-        (void)speadm;
         if (array_length(instances) == 0) {
                 fputs("this host has no SPU: is the arm_spe_pmu driver loaded?", file);
                 return;
@@ -36,21 +39,20 @@ static void tell_no_such_instance(FILE *file, const Speadm *speadm, const struct
                         json_object_get_string(json_object_array_get_idx(instances, i)));
 }
 
-static void tell_not_ready(FILE *file, const Speadm *speadm, const struct json_object *fields) {
-        (void)speadm;
+static void tell_not_ready(FILE *file, _unused_ const Speadm *speadm, const struct json_object *fields) {
         fprintf(file, "%s cannot be leased now, it is %s: %s", word(fields, "instance"),
                 word(fields, "state"), word(fields, "reason"));
 }
 
-static void tell_guest_unsupported(FILE *file, const Speadm *speadm, const struct json_object *fields) {
-        (void)speadm;
+static void tell_guest_unsupported(FILE *file, _unused_ const Speadm *speadm,
+                                   const struct json_object *fields) {
         fprintf(file, "KVM cannot give %s to a guest: %s", word(fields, "instance"), word(fields, "reason"));
 }
 
-static void tell_no_instance_for_cpus(FILE *file, const Speadm *speadm, const struct json_object *fields) {
+static void tell_no_instance_for_cpus(FILE *file, _unused_ const Speadm *speadm,
+                                      const struct json_object *fields) {
         const struct json_object *instances = field_array(fields, "instances");
 
-        (void)speadm;
         if (array_length(instances) == 0) {
                 fputs("this host has no SPU: is the arm_spe_pmu driver loaded?", file);
                 return;
@@ -64,10 +66,9 @@ static void tell_no_instance_for_cpus(FILE *file, const Speadm *speadm, const st
         }
 }
 
-static void tell_not_assigned(FILE *file, const Speadm *speadm, const struct json_object *fields) {
+static void tell_not_assigned(FILE *file, _unused_ const Speadm *speadm, const struct json_object *fields) {
         const char *owner = word(fields, "owner"), *vm = field_string(fields, "vm");
 
-        (void)speadm;
         if (strcmp(owner, "none") == 0)
                 fprintf(file, "CPUs %s are drained: neither host nor guests may have them",
                         word(fields, "cpus"));
@@ -78,10 +79,9 @@ static void tell_not_assigned(FILE *file, const Speadm *speadm, const struct jso
         fputs(" (see 'speadm list', 'speadm assign')", file);
 }
 
-static void tell_busy(FILE *file, const Speadm *speadm, const struct json_object *fields) {
+static void tell_busy(FILE *file, _unused_ const Speadm *speadm, const struct json_object *fields) {
         const struct json_object *holders = field_array(fields, "holders");
 
-        (void)speadm;
         if (array_length(holders) == 0) {
                 fputs("busy: an earlier request waits for these CPUs", file);
                 return;
@@ -99,13 +99,12 @@ static bool limit_counts_leases(const char *limit) {
         return strcmp(limit, "MaxLeases") == 0 || strcmp(limit, "MaxLeasesPerUser") == 0;
 }
 
-static void tell_limit_exceeded(FILE *file, const Speadm *speadm, const struct json_object *fields) {
+static void tell_limit_exceeded(FILE *file, _unused_ const Speadm *speadm, const struct json_object *fields) {
         uint64_t requested = field_unsigned(fields, "requested"),
                  available = field_unsigned(fields, "available");
         const char *limit = word(fields, "limit");
         char asked[TEXT_SIZE_MAX], left[TEXT_SIZE_MAX];
 
-        (void)speadm;
         if (limit_counts_leases(limit))
                 fprintf(file, "%s is reached: %" PRIu64 " asked for, %" PRIu64 " left", limit, requested,
                         available);
@@ -114,32 +113,30 @@ static void tell_limit_exceeded(FILE *file, const Speadm *speadm, const struct j
                         text_size(requested, asked), text_size(available, left));
 }
 
-static void tell_not_representable(FILE *file, const Speadm *speadm, const struct json_object *fields) {
-        (void)speadm;
+static void tell_not_representable(FILE *file, _unused_ const Speadm *speadm,
+                                   const struct json_object *fields) {
         fprintf(file,
                 "the hardware cannot represent a buffer limit of %" PRIu64 " bytes; the nearest is %" PRIu64,
                 field_unsigned(fields, "requested"), field_unsigned(fields, "nearest"));
 }
 
-static void tell_no_such_lease(FILE *file, const Speadm *speadm, const struct json_object *fields) {
-        (void)speadm;
+static void tell_no_such_lease(FILE *file, _unused_ const Speadm *speadm, const struct json_object *fields) {
         fprintf(file, "there is no lease %s (any more); see 'speadm leases'", word(fields, "leaseId"));
 }
 
-static void tell_no_arbitration(FILE *file, const Speadm *speadm, const struct json_object *fields) {
-        (void)speadm;
+static void tell_no_arbitration(FILE *file, _unused_ const Speadm *speadm, const struct json_object *fields) {
         fprintf(file, "host sessions cannot be kept off: %s", word(fields, "reason"));
 }
 
-static void tell_no_such_process(FILE *file, const Speadm *speadm, const struct json_object *fields) {
-        (void)speadm;
+static void tell_no_such_process(FILE *file, _unused_ const Speadm *speadm,
+                                 const struct json_object *fields) {
         fprintf(file, "there is no process %" PRId64, field_int(fields, "pid", 0));
 }
 
-static void tell_invalid_configuration(FILE *file, const Speadm *speadm, const struct json_object *fields) {
+static void tell_invalid_configuration(FILE *file, _unused_ const Speadm *speadm,
+                                       const struct json_object *fields) {
         int64_t line = field_int(fields, "line", 0);
 
-        (void)speadm;
         fputs(word(fields, "file"), file);
         if (line > 0)
                 fprintf(file, ":%" PRId64, line);
@@ -159,8 +156,8 @@ static void tell_invalid_parameter(FILE *file, const Speadm *speadm, const struc
                         speadm->method);
 }
 
-static void tell_permission_denied(FILE *file, const Speadm *speadm, const struct json_object *fields) {
-        (void)fields;
+static void tell_permission_denied(FILE *file, const Speadm *speadm,
+                                   _unused_ const struct json_object *fields) {
         if (strncmp(speadm->method, ADMIN, strlen(ADMIN)) == 0)
                 fputs("permission denied: this takes root or a member of AdminGroup", file);
         else if (strcmp(speadm->method, BROKER "Release") == 0)
@@ -176,8 +173,7 @@ static void tell_permission_denied(FILE *file, const Speadm *speadm, const struc
         fputs(" (see spe-broker.conf(5))", file);
 }
 
-static void tell_not_known(FILE *file, const Speadm *speadm, const struct json_object *fields) {
-        (void)fields;
+static void tell_not_known(FILE *file, const Speadm *speadm, _unused_ const struct json_object *fields) {
         fprintf(file, "this broker does not know %s: it is of another version than speadm", speadm->method);
 }
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /* Members of a reply, by name and type. */
+
 #include "speadm/field.h"
 
 static struct json_object *field(const struct json_object *object, const char *key, enum json_type type) {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /* speadm leases: who holds what, and who waits. */
+
 #include "speadm/call.h"
 #include "speadm/field.h"
 #include "speadm/output.h"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /* speadm list: the SPUs of this host. What is wrong with one stands below the table, in a sentence. */
+
 #include <string.h>
 
 #include "speadm/call.h"

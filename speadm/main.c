@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /*
  * speadm: the operator's command. This file finds the verb, reads its options and runs it; what a verb prints
  * is complete only if it could be written, so the last act is to look at stdout.
  */
+
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>

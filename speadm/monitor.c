@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /*
  * speadm monitor: the broker's Watch stream, a line per event. It ends with 0 when interrupted; a broker that
  * goes away ends it with a sentence.
  */
+
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /*
  * What goes to stdout. Tables are libsmartcols': on a terminal they fit its width, elsewhere nothing is cut.
  * JSON keeps every value that the broker sent; only its spelling is made safe for terminals.
  */
+
 #include <errno.h>
 #include <inttypes.h>
 #include <libsmartcols/libsmartcols.h>
@@ -61,6 +63,16 @@ void table_add_row(Table *table) {
 void table_set(Table *table, size_t column, const char *text) {
         if (table->error == 0)
                 table->error = scols_line_set_data(table->row, column, text && *text ? text : "-");
+}
+
+void table_vsetf(Table *table, size_t column, const char *format, va_list arguments) {
+        _cleanup_(freep) char *text = NULL;
+
+        if (vasprintf(&text, format, arguments) < 0) {
+                text = NULL;
+                table->error = -ENOMEM;
+        }
+        table_set(table, column, text);
 }
 
 void table_set_int(Table *table, size_t column, int64_t value) {

@@ -4,10 +4,12 @@
 /* What goes to stdout: JSON, and tables as lsblk and lsmem print them. */
 
 #include <json-c/json.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "speadm/tell.h"
 #include "util/cleanup.h"
 
 /* As the broker sent it, over many lines or on one. NULL is printed as @empty. Returns an exit status. */
@@ -34,6 +36,7 @@ DEFINE_CLEANUP(Table *, table_free)
 void table_add_row(Table *table);
 /* A cell of the last row; a text that is NULL or empty is a "-", which keeps the columns countable. */
 void table_set(Table *table, size_t column, const char *text);
+_printf_(3, 0) void table_vsetf(Table *table, size_t column, const char *format, va_list arguments);
 void table_set_int(Table *table, size_t column, int64_t value);
 void table_set_size(Table *table, size_t column, uint64_t bytes);
 /* Returns an exit status. A table without rows prints nothing. */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /* speadm query: would a lease be granted? Every reason against it, and what would be granted instead. */
+
 #include <inttypes.h>
 
 #include "speadm/call.h"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /* speadm refusals: what was refused lately, to whom, and why. */
+
 #include "speadm/call.h"
 #include "speadm/failure.h"
 #include "speadm/field.h"

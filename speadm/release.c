@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /* speadm release and revoke: the end of a lease, named by its id or the beginning of one. */
+
 #include <string.h>
 
 #include "speadm/call.h"

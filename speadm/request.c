@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /* The request of query and run, from the command line and back to one. */
+
 #include <inttypes.h>
 
 #include "speadm/field.h"

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /*
  * speadm run: an unmodified VMM under a lease. The lease is taken for this very process, which then becomes
  * the command: whatever goes wrong from here on, the lease ends with it.
  */
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

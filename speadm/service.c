@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /* speadm rescan and reload: what the broker does by itself on uevents and SIGHUP, by hand and with an answer.
  */
+
 #include "speadm/call.h"
 #include "speadm/output.h"
 #include "speadm/verb.h"

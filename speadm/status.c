@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /* speadm status: the broker, its limits and counters, one per line as lscpu prints. */
+
 #include <inttypes.h>
-#include <stdarg.h>
 
 #include "speadm/call.h"
 #include "speadm/field.h"
@@ -20,16 +21,14 @@ static const TableColumn columns[] = {
         [COLUMN_VALUE] = {"VALUE", TABLE_LEFT},
 };
 
-_printf_(3, 4) static void add(Table *table, const char *name, const char *format, ...) {
+_printf_(3, 4) static void add(Table *table, const char *label, const char *format, ...) {
         va_list arguments;
-        char text[512];
 
-        va_start(arguments, format);
-        (void)vsnprintf(text, sizeof text, format, arguments);
-        va_end(arguments);
         table_add_row(table);
-        table_set(table, COLUMN_FIELD, name);
-        table_set(table, COLUMN_VALUE, text);
+        table_set(table, COLUMN_FIELD, label);
+        va_start(arguments, format);
+        table_vsetf(table, COLUMN_VALUE, format, arguments);
+        va_end(arguments);
 }
 
 static void add_level(Table *table, const struct json_object *host) {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /* Sentences on stderr. */
+
 #include <stdarg.h>
 #include <stdio.h>
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /* Words for people. Strings arrive as valid UTF-8 (the JSON reader refuses anything else). */
+
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /* The table of verbs, what is printed from it, and the guess at a verb that was mistyped. */
+
 #include <string.h>
 
 #include "speadm/verb.h"
@@ -10,43 +12,123 @@
         (WHERE | OPTION_BIT(OPTION_VM) | OPTION_BIT(OPTION_VCPUS) | OPTION_BIT(OPTION_BUFFER) | \
          OPTION_BIT(OPTION_EXACT) | OPTION_BIT(OPTION_MODE))
 
+#define LEASE_IS "LEASE is an id from 'speadm leases', or the beginning of one."
+
 static const Verb verbs[] = {
-        {"list", "", "The SPUs of this host (the default)", NULL, verb_list, 0, 0, 0},
-        {"leases", "[--vm NAME]", "The leases, waiting ones too", NULL, verb_leases, 0, 0,
-         OPTION_BIT(OPTION_VM)},
-        {"refusals", "[--vm NAME] [--limit N]", "What was refused lately, newest first", NULL, verb_refusals,
-         0, 0, OPTION_BIT(OPTION_VM) | OPTION_BIT(OPTION_LIMIT)},
-        {"status", "", "The broker, its limits and counters", NULL, verb_status, 0, 0, 0},
-        {"query", "--vcpus N [OPTIONS]", "Say whether a lease would be granted, and why not",
-         "Takes nothing. Exit status 0 if it would be granted; else the first refusal's, with every reason "
-         "and,\n"
-         "where there is one, the nearest request that would be granted.",
-         verb_query, 0, 0, DEMAND | OPTION_BIT(OPTION_PID)},
-        {"assign", "host|guest|any|none [--cpus LIST] [--instance NAME] [OPTIONS]",
-         "Decide whose CPUs they are",
-         "host: no leases. guest: no host sessions. any: whoever comes first. none: neither.\n"
-         "Needs --cpus, --instance, or both. Holds at once, and until 'speadm unassign' unless a term is "
-         "given.",
-         verb_assign, 1, 1, WHERE | TERM | OPTION_BIT(OPTION_VM)},
-        {"unassign", "[--cpus LIST] [--instance NAME]", "Go back to what the configuration says", NULL,
-         verb_unassign, 0, 0, WHERE},
-        {"drain", "[--cpus LIST] [--instance NAME] [OPTIONS]", "No new leases: assign none", NULL, verb_drain,
-         0, 0, WHERE | TERM},
-        {"release", "LEASE", "End a lease whose VM does not use SPE (any more)",
-         "LEASE is an id from 'speadm leases', or the beginning of one.", verb_release, 1, 1, 0},
-        {"revoke", "LEASE [OPTIONS]", "Take a lease back",
-         "Its owner is told, and has the grace to release it. LEASE is an id from 'speadm leases', or the\n"
-         "beginning of one.",
-         verb_revoke, 1, 1, OPTION_BIT(OPTION_GRACE) | OPTION_BIT(OPTION_REASON) | OPTION_BIT(OPTION_KILL)},
-        {"run", "--vcpus N [OPTIONS] [--] COMMAND...", "Run a VMM under a lease",
-         "Takes the lease for this process, keeps it to the lease's CPUs, exports SPE_BROKER_LEASE,\n"
-         "SPE_BROKER_PMU_TYPE, SPE_BROKER_CPUS, SPE_BROKER_BUFFER_SIZE and SPE_BROKER_INTERRUPT, and "
-         "executes\n"
-         "COMMAND. The lease ends with it.",
-         verb_run, 1, VERB_OPERANDS_ANY, DEMAND | OPTION_BIT(OPTION_WAIT_TIME)},
-        {"monitor", "", "Print what changes, until interrupted", NULL, verb_monitor, 0, 0, 0},
-        {"rescan", "", "Have the broker look at the host's SPUs again", NULL, verb_rescan, 0, 0, 0},
-        {"reload", "", "Have the broker read its configuration again", NULL, verb_reload, 0, 0, 0},
+        {
+                .name = "list",
+                .synopsis = "",
+                .help = "The SPUs of this host (the default)",
+                .run = verb_list,
+        },
+        {
+                .name = "leases",
+                .synopsis = "[--vm NAME]",
+                .help = "The leases, waiting ones too",
+                .run = verb_leases,
+                .options = OPTION_BIT(OPTION_VM),
+        },
+        {
+                .name = "refusals",
+                .synopsis = "[--vm NAME] [--limit N]",
+                .help = "What was refused lately, newest first",
+                .run = verb_refusals,
+                .options = OPTION_BIT(OPTION_VM) | OPTION_BIT(OPTION_LIMIT),
+        },
+        {
+                .name = "status",
+                .synopsis = "",
+                .help = "The broker, its limits and counters",
+                .run = verb_status,
+        },
+        {
+                .name = "query",
+                .synopsis = "--vcpus N [OPTIONS]",
+                .help = "Say whether a lease would be granted, and why not",
+                .more = "Takes nothing. Exit status 0 if it would be granted; else that of the first "
+                        "refusal.\n"
+                        "Prints every reason against it, and the nearest request that would be granted.",
+                .run = verb_query,
+                .options = DEMAND | OPTION_BIT(OPTION_PID),
+        },
+        {
+                .name = "assign",
+                .synopsis = "host|guest|any|none [--cpus LIST] [--instance NAME] [OPTIONS]",
+                .help = "Decide whose CPUs they are",
+                .more = "host: no leases. guest: no host sessions. any: whoever comes first. none: neither.\n"
+                        "Needs --cpus, --instance, or both. Holds at once, and until 'speadm unassign' or "
+                        "its\n"
+                        "term is over.",
+                .run = verb_assign,
+                .min_operands = 1,
+                .max_operands = 1,
+                .options = WHERE | TERM | OPTION_BIT(OPTION_VM),
+        },
+        {
+                .name = "unassign",
+                .synopsis = "[--cpus LIST] [--instance NAME]",
+                .help = "Go back to what the configuration says",
+                .run = verb_unassign,
+                .options = WHERE,
+        },
+        {
+                .name = "drain",
+                .synopsis = "[--cpus LIST] [--instance NAME] [OPTIONS]",
+                .help = "No new leases: assign none",
+                .run = verb_drain,
+                .options = WHERE | TERM,
+        },
+        {
+                .name = "release",
+                .synopsis = "LEASE",
+                .help = "End a lease whose VM does not use SPE (any more)",
+                .more = LEASE_IS,
+                .run = verb_release,
+                .min_operands = 1,
+                .max_operands = 1,
+        },
+        {
+                .name = "revoke",
+                .synopsis = "LEASE [OPTIONS]",
+                .help = "Take a lease back",
+                .more = "Its owner is told, and has the grace to release it.\n" LEASE_IS,
+                .run = verb_revoke,
+                .min_operands = 1,
+                .max_operands = 1,
+                .options = OPTION_BIT(OPTION_GRACE) | OPTION_BIT(OPTION_REASON) | OPTION_BIT(OPTION_KILL),
+        },
+        {
+                .name = "run",
+                .synopsis = "--vcpus N [OPTIONS] [--] COMMAND...",
+                .help = "Run a VMM under a lease",
+                .more = "Takes the lease for this process, keeps it to the lease's CPUs, exports "
+                        "SPE_BROKER_LEASE,\n"
+                        "SPE_BROKER_PMU_TYPE, SPE_BROKER_CPUS, SPE_BROKER_BUFFER_SIZE and "
+                        "SPE_BROKER_INTERRUPT,\n"
+                        "and executes COMMAND. The lease ends with it.",
+                .run = verb_run,
+                .min_operands = 1,
+                .max_operands = VERB_OPERANDS_ANY,
+                .options = DEMAND | OPTION_BIT(OPTION_WAIT_TIME),
+        },
+        {
+                .name = "monitor",
+                .synopsis = "",
+                .help = "Print what changes, until interrupted",
+                .run = verb_monitor,
+        },
+        {
+                .name = "rescan",
+                .synopsis = "",
+                .help = "Have the broker look at the host's SPUs again",
+                .run = verb_rescan,
+        },
+        {
+                .name = "reload",
+                .synopsis = "",
+                .help = "Have the broker read its configuration again",
+                .run = verb_reload,
+        },
 };
 
 const Verb *verb_find(const char *name) {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+
 /* The broker's objects in words. Strings are clean already (call.h). */
+
 #include <inttypes.h>
 #include <string.h>
 
