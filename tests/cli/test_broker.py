@@ -309,6 +309,17 @@ class TestAdmin(TestCase):
         self.ask("rescan")
         self.assertEqual([i["name"] for i in self.json("list")], ["arm_spe_0"])
 
+    def test_reload(self):
+        self.start(config="[Limits]\nMaxBufferSize=2M\n")
+        self.daemon.configure("[Limits]\nMaxBufferSize=1M\n")
+        self.ask("reload")
+        self.assertEqual(self.json("status")["limits"]["maxBufferSize"], MIB)
+        self.daemon.configure("[Limits]\n\nMaxBufferSize=lots\n")
+        sentence = self.sentence(self.ask("reload", expect=FAILED))
+        self.assertIn("spe-broker.conf:3: ", sentence)
+        self.assertTrue(sentence.endswith("; the running configuration stays in force"), sentence)
+        self.assertEqual(self.json("status")["limits"]["maxBufferSize"], MIB)
+
 
 class TestMonitor(TestCase):
     def test_lines(self):
