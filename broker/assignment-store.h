@@ -1,7 +1,39 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
+
+/*
+ * Assignments made with 'speadm assign', on disk: one JSON file per origin, below the root. Persistent ones
+ * last; runtime ones count only in the boot in which they were made, whose id stands in the file.
+ *
+ *   {"version":1,"bootId":"...","assignments":[{"cpus":"0-3","owner":"guest","vm":null,"origin":"runtime",
+ *    "untilUSec":null}]}
+ */
+
+#include <stddef.h>
+
 #include "policy/assignment.h"
+
+#define ASSIGNMENT_STORE_PERSISTENT_PATH "var/lib/spe-broker/assignments.json"
+#define ASSIGNMENT_STORE_RUNTIME_PATH    "run/spe-broker/assignments.json"
+
+enum {
+        _ASSIGNMENT_STORE_E_SUCCESS,
+        ASSIGNMENT_STORE_E_SET_ASIDE, /* the file is not one of ours, or torn: it is now called *.bad */
+};
+
+/* Writes the entries of @origin, persistent or runtime, whole or not at all. Returns 0 or -errno. */
 int assignment_store_save(int root_fd, const AssignmentTable *table, AssignmentOrigin origin,
                           const char *boot_id);
+
+/*
+ * Adds what the file of @origin says to @table. An absent file, and the runtime file of another boot, say
+ * nothing. A file that is not good is set aside whole and adds nothing; *@ret_problem is then the sentence
+ * for the journal, which the caller frees.
+ */
 int assignment_store_load(int root_fd, AssignmentOrigin origin, const char *boot_id, AssignmentTable *table,
                           char **ret_problem);
+
+/* The same for @n bytes of such a file: ASSIGNMENT_STORE_E_SET_ASIDE with *@ret_reason if they are not good.
+ */
+int assignment_store_parse(const char *data, size_t n, AssignmentOrigin origin, const char *boot_id,
+                           AssignmentTable *table, const char **ret_reason);

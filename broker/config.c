@@ -344,7 +344,7 @@ static int check_assignment(const Loader *loader, const ConfigAssignment *a) {
 }
 
 /* "MemTotal:       67108864 kB", in bytes; 0 if there is no such line. */
-static int read_mem_total(int root_fd, uint64_t *ret_bytes) {
+static int read_mem_total(int facts_fd, uint64_t *ret_bytes) {
         static const char label[] = "MemTotal:";
         _cleanup_(freep) char *data = NULL;
         const char *line;
@@ -354,7 +354,7 @@ static int read_mem_total(int root_fd, uint64_t *ret_bytes) {
         int r;
 
         *ret_bytes = 0;
-        r = fs_read_all(root_fd, MEMINFO_PATH, MEMINFO_SIZE_MAX, &data, &n);
+        r = fs_read_all(facts_fd, MEMINFO_PATH, MEMINFO_SIZE_MAX, &data, &n);
         if (r)
                 return r < 0 ? r : 0;
 
@@ -381,13 +381,13 @@ static bool has_percentage(const Limits *limits) {
         return all & CONFIG_MEMORY_PERCENT;
 }
 
-static int resolve_memory(Loader *loader, int root_fd) {
+static int resolve_memory(Loader *loader, int facts_fd) {
         Limits *limits = &loader->config->limits;
         uint64_t mem_total;
         int r;
 
         if (has_percentage(limits)) {
-                r = read_mem_total(root_fd, &mem_total);
+                r = read_mem_total(facts_fd, &mem_total);
                 if (r < 0)
                         return r;
                 if (mem_total == 0) {
@@ -407,14 +407,14 @@ static int resolve_memory(Loader *loader, int root_fd) {
 }
 
 /* What has to be true of all of it. */
-static int finish(Loader *loader, int root_fd) {
+static int finish(Loader *loader, int facts_fd) {
         Limits *limits = &loader->config->limits;
         int r;
 
         r = apply_defaults(loader);
         if (r)
                 return r;
-        r = resolve_memory(loader, root_fd);
+        r = resolve_memory(loader, facts_fd);
         if (r < 0)
                 return r;
         limits->host_page_size = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -430,7 +430,7 @@ static int finish(Loader *loader, int root_fd) {
         return 0;
 }
 
-static int load(Loader *loader, int root_fd, const char *path) {
+static int load(Loader *loader, int root_fd, int facts_fd, const char *path) {
         const char *file = path ?: CONFIG_PATH, *slash = path ? "" : "/";
         int dir_fd = path ? AT_FDCWD : root_fd, r;
         char shown[PATH_MAX], dropins[PATH_MAX];
@@ -445,11 +445,11 @@ static int load(Loader *loader, int root_fd, const char *path) {
         r = load_dropins(loader, dir_fd, dropins, shown);
         if (r)
                 return r;
-        return finish(loader, root_fd);
+        return finish(loader, facts_fd);
 }
 
-int config_load(int root_fd, const char *path, ConfigWarningFn warn, void *userdata, Config **ret_config,
-                ConfigFault *ret_fault) {
+int config_load(int root_fd, int facts_fd, const char *path, ConfigWarningFn warn, void *userdata,
+                Config **ret_config, ConfigFault *ret_fault) {
         _cleanup_(config_freep) Config *config = calloc(1, sizeof(*config));
         Loader loader = {
                 .config = config,
@@ -460,7 +460,7 @@ int config_load(int root_fd, const char *path, ConfigWarningFn warn, void *userd
 
         if (!config)
                 return -ENOMEM;
-        r = load(&loader, root_fd, path);
+        r = load(&loader, root_fd, facts_fd, path);
         if (r)
                 return r;
 

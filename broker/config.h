@@ -75,10 +75,10 @@ typedef void (*ConfigWarningFn)(const char *file, unsigned line, const char *mes
  * given. First the file, then every *.conf of the directory by name; a key said again overrides, and sections
  * of one name are one section. Names of sections and keys are taken without regard to case, what follows
  * "Assignment", "VM" and "User" is not. A default file that is absent is fine: the defaults hold; a @path
- * that is absent is not. @root_fd is also where proc/meminfo is. On CONFIG_E_INVALID *@ret_fault is set.
+ * that is absent is not. proc/meminfo is below @facts_fd. On CONFIG_E_INVALID *@ret_fault is set.
  */
-int config_load(int root_fd, const char *path, ConfigWarningFn warn, void *userdata, Config **ret_config,
-                ConfigFault *ret_fault);
+int config_load(int root_fd, int facts_fd, const char *path, ConfigWarningFn warn, void *userdata,
+                Config **ret_config, ConfigFault *ret_fault);
 Config *config_free(Config *config);
 DEFINE_CLEANUP(Config *, config_free)
 

@@ -131,8 +131,8 @@ static void warn_config(const char *file, unsigned line, const char *message, _u
 }
 
 static int load_config(Manager *manager, Config **ret_config, ConfigFault *ret_fault) {
-        return config_load(manager->root_fd, manager->options.config, warn_config, NULL, ret_config,
-                           ret_fault);
+        return config_load(manager->root_fd, manager->facts_fd, manager->options.config, warn_config, NULL,
+                           ret_config, ret_fault);
 }
 
 /* From now on @config holds (taken over): limits at once, assignments with the next settle. */

@@ -26,7 +26,7 @@ static Config *load_from(const Tree *tree, const char *path) {
         int r;
 
         warnings[0] = '\0';
-        r = config_load(tree->fd, path, warn, NULL, &config, &fault);
+        r = config_load(tree->fd, tree->fd, path, warn, NULL, &config, &fault);
         if (r)
                 print_error("%s:%u: %s\n", fault.file, fault.line, fault.message);
         assert_int_equal(r, 0);
@@ -43,7 +43,8 @@ static void assert_fault(const Tree *tree, const char *file, unsigned line, cons
         _cleanup_(config_fault_deinit) ConfigFault fault = CONFIG_FAULT_NULL;
         Config *config = NULL;
 
-        assert_int_equal(config_load(tree->fd, NULL, warn, NULL, &config, &fault), CONFIG_E_INVALID);
+        assert_int_equal(config_load(tree->fd, tree->fd, NULL, warn, NULL, &config, &fault),
+                         CONFIG_E_INVALID);
         assert_null(config);
         assert_string_equal(fault.message, message);
         assert_string_equal(fault.file, file);
@@ -248,7 +249,7 @@ static void test_path(void **state) {
         assert_int_equal(config->max_connections, 3);
 
         tree_unlink(tree, "own.conf");
-        assert_int_equal(config_load(tree->fd, path, warn, NULL, &none, &fault), CONFIG_E_INVALID);
+        assert_int_equal(config_load(tree->fd, tree->fd, path, warn, NULL, &none, &fault), CONFIG_E_INVALID);
         assert_string_equal(fault.file, path);
         assert_string_equal(fault.message, "not there");
         assert_null(none);
@@ -569,7 +570,7 @@ static void test_table(void **state) {
                                key->default_text);
                 tree_put(tree, CONF, text);
                 warnings[0] = '\0';
-                r = config_load(tree->fd, NULL, warn, NULL, &config, &fault);
+                r = config_load(tree->fd, tree->fd, NULL, warn, NULL, &config, &fault);
                 assert_true(r == 0 || strncmp(key->section, "Assignment", strlen("Assignment")) == 0);
                 assert_null(strstr(warnings, "unknown"));
                 config_free(config);

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+#include <dirent.h>
+#include <errno.h>
+
+#include "broker/assignment-store.h"
+#include "tests/unit/tree.h"
+
+#define PERSISTENT ASSIGNMENT_STORE_PERSISTENT_PATH
+#define RUNTIME    ASSIGNMENT_STORE_RUNTIME_PATH
+#define BOOT       "0123456789abcdef0123456789abcdef"
+#define OTHER_BOOT "fedcba9876543210fedcba9876543210"
+
+static CpuSet cpus_of(const char *text) {
+        CpuSet cpus;
+
+        assert_int_equal(cpuset_parse(text, strlen(text), &cpus), 0);
+        return cpus;
+}
+
+static void set(AssignmentTable *table, const char *text, AssignmentOwner owner, const char *vm,
+                AssignmentOrigin origin, uint64_t until_usec) {
+        CpuSet cpus = cpus_of(text);
+
+        assert_int_equal(assignment_table_set(table, &cpus, owner, vm, origin, until_usec), 0);
+}
+
+static void assert_entry(const AssignmentTable *table, size_t i, const char *text, AssignmentOwner owner,
+                         const char *vm, AssignmentOrigin origin, uint64_t until_usec) {
+        const Assignment *a = table->entries[i];
+        CpuSet cpus = cpus_of(text);
+
+        assert_true(cpuset_equal(&a->cpus, &cpus));
+        assert_int_equal(a->owner, owner);
+        assert_int_equal(a->origin, origin);
+        assert_int_equal(a->until_usec, until_usec);
+        if (vm)
+                assert_string_equal(a->vm, vm);
+        else
+                assert_null(a->vm);
+}
+
+static void assert_file(const Tree *tree, const char *path, const char *expected) {
+        _cleanup_(freep) char *data = NULL;
+        size_t n;
+
+        assert_int_equal(fs_read_all(tree->fd, path, 1 << 20, &data, &n), 0);
+        assert_string_equal(data, expected);
+}
+
+static void load(const Tree *tree, AssignmentOrigin origin, const char *boot, AssignmentTable *table) {
+        char *problem = NULL;
+
+        assert_int_equal(assignment_store_load(tree->fd, origin, boot, table, &problem), 0);
+        assert_null(problem);
+}
+
+static void test_round_trip(void **state) {
+        _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL,
+                                                           again = ASSIGNMENT_TABLE_NULL;
+        const Tree *tree = *state;
+
+        set(&table, "8-11", ASSIGNMENT_OWNER_HOST, NULL, ASSIGNMENT_ORIGIN_CONFIG, UINT64_MAX);
+        set(&table, "0-3,6", ASSIGNMENT_OWNER_GUEST, "web \"1\"\xc3\xa9", ASSIGNMENT_ORIGIN_PERSISTENT,
+            UINT64_MAX);
+        set(&table, "4", ASSIGNMENT_OWNER_NONE, NULL, ASSIGNMENT_ORIGIN_PERSISTENT, UINT64_MAX);
+        set(&table, "0", ASSIGNMENT_OWNER_ANY, NULL, ASSIGNMENT_ORIGIN_RUNTIME, 1700000000000000);
+        set(&table, "4095", ASSIGNMENT_OWNER_HOST, NULL, ASSIGNMENT_ORIGIN_RUNTIME, INT64_MAX);
+
+        assert_int_equal(assignment_store_save(tree->fd, &table, ASSIGNMENT_ORIGIN_PERSISTENT, BOOT), 0);
+        assert_int_equal(assignment_store_save(tree->fd, &table, ASSIGNMENT_ORIGIN_RUNTIME, BOOT), 0);
+        assert_file(tree, PERSISTENT,
+                    "{\"version\":1,\"bootId\":\"" BOOT "\",\"assignments\":["
+                    "{\"cpus\":\"0-3,6\",\"owner\":\"guest\",\"vm\":\"web \\\"1\\\"\xc3\xa9\","
+                    "\"origin\":\"persistent\",\"untilUSec\":null},"
+                    "{\"cpus\":\"4\",\"owner\":\"none\",\"vm\":null,\"origin\":\"persistent\","
+                    "\"untilUSec\":null}]}\n");
+
+        load(tree, ASSIGNMENT_ORIGIN_PERSISTENT, BOOT, &again);
+        load(tree, ASSIGNMENT_ORIGIN_RUNTIME, BOOT, &again);
+        assert_int_equal(again.n, 4);
+        assert_entry(&again, 0, "0-3,6", ASSIGNMENT_OWNER_GUEST, "web \"1\"\xc3\xa9",
+                     ASSIGNMENT_ORIGIN_PERSISTENT, UINT64_MAX);
+        assert_entry(&again, 1, "4", ASSIGNMENT_OWNER_NONE, NULL, ASSIGNMENT_ORIGIN_PERSISTENT, UINT64_MAX);
+        assert_entry(&again, 2, "0", ASSIGNMENT_OWNER_ANY, NULL, ASSIGNMENT_ORIGIN_RUNTIME, 1700000000000000);
+        assert_entry(&again, 3, "4095", ASSIGNMENT_OWNER_HOST, NULL, ASSIGNMENT_ORIGIN_RUNTIME, INT64_MAX);
+}
+
+/* Nothing there, nothing of this boot, and nothing in it are all fine. */
+static void test_nothing(void **state) {
+        _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL,
+                                                           again = ASSIGNMENT_TABLE_NULL;
+        const Tree *tree = *state;
+
+        load(tree, ASSIGNMENT_ORIGIN_PERSISTENT, BOOT, &again);
+        load(tree, ASSIGNMENT_ORIGIN_RUNTIME, BOOT, &again);
+        assert_int_equal(again.n, 0);
+
+        assert_int_equal(assignment_store_save(tree->fd, &table, ASSIGNMENT_ORIGIN_RUNTIME, BOOT), 0);
+        assert_file(tree, RUNTIME, "{\"version\":1,\"bootId\":\"" BOOT "\",\"assignments\":[]}\n");
+        load(tree, ASSIGNMENT_ORIGIN_RUNTIME, BOOT, &again);
+        assert_int_equal(again.n, 0);
+
+        set(&table, "0", ASSIGNMENT_OWNER_HOST, NULL, ASSIGNMENT_ORIGIN_RUNTIME, UINT64_MAX);
+        set(&table, "1", ASSIGNMENT_OWNER_HOST, NULL, ASSIGNMENT_ORIGIN_PERSISTENT, UINT64_MAX);
+        assert_int_equal(assignment_store_save(tree->fd, &table, ASSIGNMENT_ORIGIN_RUNTIME, OTHER_BOOT), 0);
+        assert_int_equal(assignment_store_save(tree->fd, &table, ASSIGNMENT_ORIGIN_PERSISTENT, OTHER_BOOT),
+                         0);
+        load(tree, ASSIGNMENT_ORIGIN_RUNTIME, BOOT, &again);
+        assert_int_equal(again.n, 0);
+        load(tree, ASSIGNMENT_ORIGIN_PERSISTENT, BOOT, &again);
+        assert_int_equal(again.n, 1);
+        load(tree, ASSIGNMENT_ORIGIN_RUNTIME, OTHER_BOOT, &again);
+        assert_int_equal(again.n, 2);
+}
+
+#define FILE_OF(list) "{\"version\":1,\"bootId\":\"" BOOT "\",\"assignments\":" list "}"
+#define ENTRY(c, o, v, g, u) \
+        "{\"cpus\":" c ",\"owner\":" o ",\"vm\":" v ",\"origin\":" g ",\"untilUSec\":" u "}"
+#define GOOD(c) ENTRY(c, "\"any\"", "\"a\"", "\"persistent\"", "5")
+
+static const char members[] = "not exactly the members version, bootId, assignments";
+static const char entry_members[] =
+        "an assignment has not exactly the members cpus, owner, vm, origin, untilUSec";
+
+static void test_bad(_unused_ void **state) {
+        static const struct {
+                const char *text;
+                const char *reason; /* NULL: whatever the JSON reader calls it */
+        } cases[] = {
+                {"", NULL},
+                {"{", NULL},
+                {FILE_OF("[]") "x", NULL},
+                {FILE_OF("[],\"version\":1"), NULL},
+                {FILE_OF("[" GOOD("\"0\"") ""), NULL},
+                {"null", members},
+                {"[]", members},
+                {"{}", members},
+                {FILE_OF("[],\"x\":1"), members},
+                {FILE_OF("{}"), members},
+                {FILE_OF("null"), members},
+                {"{\"version\":1,\"bootId\":null,\"assignments\":[]}", members},
+                {"{\"version\":1.0,\"bootId\":\"\",\"assignments\":[]}", members},
+                {"{\"version\":2,\"bootId\":\"\",\"assignments\":[]}", "of another version"},
+                {FILE_OF("[null]"), entry_members},
+                {FILE_OF("[{}]"), entry_members},
+                {FILE_OF("[{\"cpus\":\"0\",\"owner\":\"any\",\"vm\":null,\"origin\":\"persistent\"}]"),
+                 entry_members},
+                {FILE_OF("[" GOOD("\"0\",\"x\":1") "]"), entry_members},
+                {FILE_OF("[{\"cpus\":\"0\",\"owner\":\"any\",\"vm\":null,\"origin\":\"persistent\",\"x\":1}"
+                         "]"),
+                 "untilUSec is not a time"},
+                {FILE_OF("[" GOOD("\"\"") "]"), "cpus is not a list of CPUs"},
+                {FILE_OF("[" GOOD("0") "]"), "cpus is not a list of CPUs"},
+                {FILE_OF("[" GOOD("\"4096\"") "]"), "cpus is not a list of CPUs"},
+                {FILE_OF("[" GOOD("\"0-3\"") "," GOOD("\"3\"") "]"), "a CPU is assigned twice"},
+                {FILE_OF("[" ENTRY("\"0\"", "\"me\"", "null", "\"persistent\"", "null") "]"),
+                 "owner is not an owner"},
+                {FILE_OF("[" ENTRY("\"0\"", "1", "null", "\"persistent\"", "null") "]"),
+                 "owner is not an owner"},
+                {FILE_OF("[" ENTRY("\"0\"", "\"any\"", "\"\"", "\"persistent\"", "null") "]"),
+                 "vm is not a VM's name"},
+                {FILE_OF("[" ENTRY("\"0\"", "\"any\"", "\"a\\nb\"", "\"persistent\"", "null") "]"),
+                 "vm is not a VM's name"},
+                {FILE_OF("[" ENTRY("\"0\"", "\"any\"", "1", "\"persistent\"", "null") "]"),
+                 "vm is not a VM's name"},
+                {FILE_OF("[" ENTRY("\"0\"", "\"host\"", "\"a\"", "\"persistent\"", "null") "]"),
+                 "a VM is named for an owner that is not guest or any"},
+                {FILE_OF("[" ENTRY("\"0\"", "\"any\"", "null", "\"runtime\"", "null") "]"),
+                 "origin is another file's"},
+                {FILE_OF("[" ENTRY("\"0\"", "\"any\"", "null", "\"config\"", "null") "]"),
+                 "origin is another file's"},
+                {FILE_OF("[" ENTRY("\"0\"", "\"any\"", "null", "\"x\"", "null") "]"),
+                 "origin is another file's"},
+                {FILE_OF("[" ENTRY("\"0\"", "\"any\"", "null", "\"persistent\"", "-1") "]"),
+                 "untilUSec is not a time"},
+                {FILE_OF("[" ENTRY("\"0\"", "\"any\"", "null", "\"persistent\"", "1.5") "]"),
+                 "untilUSec is not a time"},
+        };
+        static const char good[] = FILE_OF("[" GOOD("\"0-3\"") "," GOOD("\"4\"") "]");
+        _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL;
+        const char *reason;
+
+        for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+                reason = NULL;
+                assert_int_equal(assignment_store_parse(cases[i].text, strlen(cases[i].text),
+                                                        ASSIGNMENT_ORIGIN_PERSISTENT, BOOT, &table, &reason),
+                                 ASSIGNMENT_STORE_E_SET_ASIDE);
+                assert_non_null(reason);
+                if (cases[i].reason)
+                        assert_string_equal(reason, cases[i].reason);
+                assert_int_equal(table.n, 0);
+        }
+
+        assert_int_equal(assignment_store_parse(good, strlen(good), ASSIGNMENT_ORIGIN_PERSISTENT, BOOT,
+                                                &table, &reason),
+                         0);
+        /* One until the same time for the same VM: equal ones are one. */
+        assert_int_equal(table.n, 1);
+        assert_entry(&table, 0, "0-4", ASSIGNMENT_OWNER_ANY, "a", ASSIGNMENT_ORIGIN_PERSISTENT, 5);
+}
+
+static void assert_set_aside(const Tree *tree, AssignmentOrigin origin, const char *expected) {
+        _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL;
+        _cleanup_(freep) char *problem = NULL;
+
+        set(&table, "9", ASSIGNMENT_OWNER_HOST, NULL, origin, UINT64_MAX);
+        assert_int_equal(assignment_store_load(tree->fd, origin, BOOT, &table, &problem),
+                         ASSIGNMENT_STORE_E_SET_ASIDE);
+        assert_string_equal(problem, expected);
+        /* Half a file adds nothing. */
+        assert_int_equal(table.n, 1);
+}
+
+static void test_set_aside(void **state) {
+        static const char torn[] = "{\"version\":1,\"bootId\":\"" BOOT "\",\"assignments\":[" GOOD("\"0\"");
+        _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL;
+        const Tree *tree = *state;
+        struct stat st;
+
+        tree_put(tree, PERSISTENT, FILE_OF("[" GOOD("\"0\"") "," GOOD("\"x\"") "]"));
+        assert_set_aside(tree, ASSIGNMENT_ORIGIN_PERSISTENT,
+                         "/" PERSISTENT
+                         ": cpus is not a list of CPUs; its assignments do not count, it is now "
+                         "/" PERSISTENT ".bad");
+        assert_file(tree, PERSISTENT ".bad", FILE_OF("[" GOOD("\"0\"") "," GOOD("\"x\"") "]"));
+        load(tree, ASSIGNMENT_ORIGIN_PERSISTENT, BOOT, &table);
+        assert_int_equal(table.n, 0);
+
+        /* Again: the newest bad one is kept. */
+        tree_put(tree, PERSISTENT, torn);
+        assert_set_aside(tree, ASSIGNMENT_ORIGIN_PERSISTENT,
+                         "/" PERSISTENT ": not JSON; its assignments do not count, it is now /" PERSISTENT
+                         ".bad");
+        assert_file(tree, PERSISTENT ".bad", torn);
+
+        tree_fifo(tree, RUNTIME);
+        assert_set_aside(tree, ASSIGNMENT_ORIGIN_RUNTIME,
+                         "/" RUNTIME ": not a regular file; its assignments do not count, it is now /" RUNTIME
+                         ".bad");
+        assert_int_equal(fstatat(tree->fd, RUNTIME, &st, AT_SYMLINK_NOFOLLOW), -1);
+
+        /* What cannot be renamed is told, and not fatal. */
+        tree_unlink(tree, RUNTIME ".bad");
+        tree_mkdir(tree, RUNTIME ".bad");
+        tree_put(tree, RUNTIME, "{}");
+        assert_set_aside(tree, ASSIGNMENT_ORIGIN_RUNTIME,
+                         "/" RUNTIME
+                         ": not exactly the members version, bootId, assignments; its assignments "
+                         "do not count, and it cannot be renamed: Is a directory");
+}
+
+/* Every prefix of a good file is set aside, none of them half believed. */
+static void test_torn(_unused_ void **state) {
+        static const char good[] = FILE_OF(
+                "[" GOOD("\"0-3\"") "," ENTRY("\"4\"", "\"none\"", "null", "\"persistent\"", "null") "]");
+
+        for (size_t n = 0; n < strlen(good); n++) {
+                _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL;
+                const char *reason = NULL;
+
+                assert_int_equal(
+                        assignment_store_parse(good, n, ASSIGNMENT_ORIGIN_PERSISTENT, BOOT, &table, &reason),
+                        ASSIGNMENT_STORE_E_SET_ASIDE);
+                assert_int_equal(table.n, 0);
+        }
+}
+
+/* The largest table there can be fits the file. */
+static void test_largest(void **state) {
+        _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL,
+                                                           again = ASSIGNMENT_TABLE_NULL;
+        const Tree *tree = *state;
+        char vm[256];
+
+        memset(vm, '"', sizeof(vm) - 1);
+        vm[255] = '\0';
+        for (unsigned cpu = 0; cpu < CPUSET_MAX; cpu++) {
+                CpuSet cpus = CPUSET_NULL;
+
+                cpuset_add(&cpus, cpu);
+                vm[0] = (char)('0' + cpu % 10);
+                vm[1] = (char)('0' + cpu / 10 % 10);
+                vm[2] = (char)('0' + cpu / 100 % 10);
+                vm[3] = (char)('0' + cpu / 1000);
+                assert_int_equal(assignment_table_set(&table, &cpus, ASSIGNMENT_OWNER_GUEST, vm,
+                                                      ASSIGNMENT_ORIGIN_PERSISTENT, UINT64_MAX),
+                                 0);
+        }
+        assert_int_equal(table.n, CPUSET_MAX);
+        assert_int_equal(assignment_store_save(tree->fd, &table, ASSIGNMENT_ORIGIN_PERSISTENT, BOOT), 0);
+        load(tree, ASSIGNMENT_ORIGIN_PERSISTENT, BOOT, &again);
+        assert_int_equal(again.n, CPUSET_MAX);
+        assert_entry(&again, 4095, "4095", ASSIGNMENT_OWNER_GUEST, vm, ASSIGNMENT_ORIGIN_PERSISTENT,
+                     UINT64_MAX);
+}
+
+static void test_save_fails(void **state) {
+        _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL;
+        const Tree *tree = *state;
+
+        tree_put(tree, "var", "a file\n");
+        assert_int_equal(assignment_store_save(tree->fd, &table, ASSIGNMENT_ORIGIN_PERSISTENT, BOOT),
+                         -ENOTDIR);
+        assert_int_equal(assignment_store_save(tree->fd, &table, ASSIGNMENT_ORIGIN_RUNTIME, BOOT), 0);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_round_trip, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_nothing, tree_setup, tree_teardown),
+                cmocka_unit_test(test_bad),
+                cmocka_unit_test_setup_teardown(test_set_aside, tree_setup, tree_teardown),
+                cmocka_unit_test(test_torn),
+                cmocka_unit_test_setup_teardown(test_largest, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_save_fails, tree_setup, tree_teardown),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
