@@ -7,8 +7,9 @@
 # What `cmake --preset release && cmake --build --preset release` needs.
 packages_build=(gcc libc6-dev cmake ninja-build pkg-config libsystemd-dev libjson-c-dev libini-config-dev
         libsmartcols-dev scdoc)
-# What the tests need on top.
-packages_test=(libcmocka-dev g++ jq python3 clang clang-tidy clang-format libclang-rt-14-dev systemd mandoc golang-go
+# What the quick tests need on top, and all of them on top of that.
+packages_test_fast=(libcmocka-dev g++ jq python3)
+packages_test=(clang clang-tidy clang-format libclang-rt-14-dev systemd mandoc golang-go
         golang-github-varlink-go-dev)
 
 packages_missing() {
