@@ -94,7 +94,8 @@ class TestList(cli.TestCase):
     def test_broken_types(self):
         """A broker that breaks its own interface is survived."""
         broker = self.fake(check=False, ListInstances={"instances": [{"name": 5, "charge": -1, "cpus": None}, 7]})
-        self.assertEqual(len(self.speadm("list", "--no-legend", socket=broker.path).out.splitlines()), 2)
+        rows = self.speadm("list", "--no-legend", socket=broker.path).out.splitlines()
+        self.assertEqual([row.split() for row in rows], [["-"] * 7 + ["0", "0B", "-", "-"]] * 2)
         broker = self.fake(check=False, ListInstances={"instances": "none"})
         self.assertEqual(self.speadm("list", "-j", socket=broker.path).out, "[]\n")
 
@@ -223,8 +224,8 @@ class TestQuery(cli.TestCase):
     def test_paste(self):
         """The line offered is one that works: it asks for what the offer says."""
         vm = "it's a $(vm)"
-        result, _ = self.query({"refusals": [fake.refusal()], "counterOffer": fake.offer(bufferSize=5 << 12)}, "--vm",
-                               vm, expect=REFUSED)
+        result, _ = self.query({"refusals": [fake.refusal()], "counterOffer": fake.offer(bufferSize=257 << 12)},
+                               "--vm", vm, expect=REFUSED)
         line = result.out.splitlines()[-1].strip()
         self.assertTrue(line.startswith("speadm run "), line)
         self.assertTrue(line.endswith(" -- COMMAND"), line)
@@ -234,7 +235,7 @@ class TestQuery(cli.TestCase):
         subprocess.run(["sh", "-c", line], check=True, stdout=subprocess.DEVNULL, timeout=cli.DEADLINE,
                        env=self.environment(SPEADM=cli.SPEADM, SOCKET=str(broker.path)))
         self.assertEqual(broker.calls[0][1]["request"], {
-            "vm": vm, "vcpus": 2, "cpus": "0-3", "instance": "arm_spe_0", "bufferSize": 5 << 12, "mode": "guest"})
+            "vm": vm, "vcpus": 2, "cpus": "0-3", "instance": "arm_spe_0", "bufferSize": 257 << 12, "mode": "guest"})
 
     def test_json(self):
         decision = {"granted": False, "offer": None, "refusals": REFUSALS, "counterOffer": fake.offer()}
