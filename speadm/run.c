@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "speadm/call.h"
 #include "speadm/field.h"
@@ -99,6 +100,13 @@ static void tell_limited(const struct json_object *lease) {
                          text_size(field_unsigned(lease, "requestedBufferSize"), requested), limited_by);
 }
 
+/* The broker notes the owner's name when it grants, and people look for the VMM's, not for speadm's. */
+static void take_name(const char *command) {
+        const char *slash = strrchr(command, '/');
+
+        (void)prctl(PR_SET_NAME, slash ? slash + 1 : command);
+}
+
 static int execute(char **command) {
         int status;
 
@@ -119,6 +127,7 @@ int verb_run(Speadm *speadm) {
         r = request_check(arguments);
         if (r != SPEADM_DONE)
                 return r;
+        take_name(arguments->operands[0]);
         r = call_begin(speadm, BROKER "Acquire", 0, &writer);
         if (r != SPEADM_DONE)
                 return r;

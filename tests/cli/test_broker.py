@@ -217,11 +217,13 @@ class TestRun(TestCase):
         """The lease is the process's own, and ends with it."""
         self.start()
         path, ready = self.fifo()
-        process = self.start_speadm(["run", "--vm", "web", "--vcpus", "2", "--instance", "arm_spe_0", "--", "sh", "-c",
-                                     f'echo $SPE_BROKER_LEASE >"{path}"; read -r line'], stdin=subprocess.PIPE)
+        command = ["/bin/sh", "-c", f'echo $SPE_BROKER_LEASE >"{path}"; read -r line']
+        process = self.start_speadm("run --vm web --vcpus 2 --instance arm_spe_0 --".split() + command,
+                                    stdin=subprocess.PIPE)
         lease_id = self.line(ready).strip()
         lease = self.daemon.lease(lease_id)
-        self.assertEqual((lease["owner"]["pid"], lease["vm"], lease["cpus"]), (process.pid, "web", "0-3"))
+        self.assertEqual((lease["owner"]["pid"], lease["owner"]["command"]), (process.pid, "sh"), "not speadm")
+        self.assertEqual((lease["vm"], lease["cpus"]), ("web", "0-3"))
         self.finish(process, expect=1)  # read's own status at the end of the file
         wait_for(lambda: self.daemon.lease(lease_id) is None, "the end of the lease")
         self.assert_idle(self.daemon)
