@@ -49,6 +49,7 @@ typedef struct Fixture {
         VarlinkCall *later; /* the call that Later left pending */
         unsigned n_later;
         unsigned n_closed;
+        unsigned n_closed_by_free; /* when varlink_server_free() returned to a handler */
         unsigned n_drained;
         unsigned n_handled;
 } Fixture;
@@ -161,6 +162,7 @@ static inline int on_free_server(VarlinkCall *call, _unused_ struct json_object 
         Fixture *f = userdata;
 
         f->server = varlink_server_free(f->server);
+        f->n_closed_by_free = f->n_closed;
         return varlink_call_reply_empty(call);
 }
 

@@ -60,6 +60,21 @@ static void test_slow_reader_beside_others(void **state) {
         assert_int_equal(get_counters(f).connections, 1);
 }
 
+/* Whoever sends much is served a little at a time. */
+static void test_fairness(void **state) {
+        char calls[1000 * sizeof(CALL_EMPTY)];
+        Fixture *f = *state;
+        unsigned n_turns = 0;
+
+        for (unsigned i = 0; i < 1000; i++)
+                memcpy(calls + i * sizeof(CALL_EMPTY), CALL_EMPTY, sizeof(CALL_EMPTY));
+        assert_int_equal(send(f->peer, calls, sizeof(calls), MSG_NOSIGNAL), (ssize_t)sizeof(calls));
+        for (unsigned before = 0; sd_event_run(f->event, 0) > 0; before = f->n_handled, n_turns++)
+                assert_in_range(f->n_handled - before, 0, 100);
+        assert_int_equal(f->n_handled, 1000);
+        assert_in_range(n_turns, 10, 1000);
+}
+
 static void test_output_limit(void **state) {
         VarlinkServerLimits limits = VARLINK_SERVER_LIMITS_DEFAULT;
         Fixture *f = *state;
@@ -103,6 +118,26 @@ static void test_stream_overflow(void **state) {
         assert_int_equal(f->n_closed, 1);
         assert_int_equal(get_counters(f).overflows, 1);
         assert_int_equal(get_counters(f).connections, 0);
+}
+
+/* A limit below what is pending: the next reply is one too many. */
+static void test_lowered_output_limit(void **state) {
+        VarlinkServerLimits limits = VARLINK_SERVER_LIMITS_DEFAULT;
+        Fixture *f = *state;
+
+        send_message(f, CALL_LATER);
+        for (unsigned i = 0; i < 6; i++)
+                reply_big(f->later, 100000, true);
+        pump(f);
+        limits.output_max = 1000;
+        varlink_server_set_limits(f->server, &limits);
+        assert_true(varlink_call_get_backlog(f->later) > 1000);
+        assert_int_equal(get_counters(f).overflows, 0);
+        for (unsigned i = 0; i < 12 && get_counters(f).overflows == 0; i++)
+                reply_big(f->later, 100000, true);
+        assert_int_equal(get_counters(f).overflows, 1);
+        pump(f);
+        assert_int_equal(f->n_closed, 1);
 }
 
 static void test_drained(void **state) {
@@ -152,35 +187,49 @@ static void test_message_limit(void **state) {
         assert_int_equal(get_counters(f).malformed, 2);
 }
 
+static void run_until_connections(Fixture *f, unsigned n) {
+        while (get_counters(f).connections != n)
+                assert_true(sd_event_run(f->event, UINT64_C(10000000)) > 0); /* not within ten seconds */
+}
+
 /* A message that does not end takes its connection with it; one that does, and an idle connection, do not. */
 static void test_message_time(void **state) {
         VarlinkServerLimits limits = VARLINK_SERVER_LIMITS_DEFAULT;
+        int peers[4]; /* idle; half a message; half a message, later; a message in two pieces */
         Fixture *f = *state;
-        int idle = f->peer, half, whole;
 
-        limits.message_usec = 20000;
+        limits.message_usec = 400000;
         varlink_server_set_limits(f->server, &limits);
+        peers[0] = f->peer;
+        for (unsigned i = 1; i < ELEMENTS_OF(peers); i++)
+                peers[i] = add_peer(f);
         send_message(f, CALL_EMPTY);
-        f->peer = half = add_peer(f);
+        f->peer = peers[1];
         send_bytes(f, CALL_EMPTY "\0{", sizeof(CALL_EMPTY "\0{") - 1);
-        f->peer = whole = add_peer(f);
+        f->peer = peers[3];
         send_bytes(f, CALL_EMPTY, 5);
         send_bytes(f, &CALL_EMPTY[5], sizeof(CALL_EMPTY) - 5);
-        assert_int_equal(get_counters(f).connections, 3);
+        assert_int_equal(sd_event_run(f->event, UINT64_C(300000)), 0);
+        f->peer = peers[2];
+        send_bytes(f, "{", 1);
+        assert_int_equal(get_counters(f).connections, 4);
 
-        while (get_counters(f).connections == 3)
-                assert_true(sd_event_run(f->event, UINT64_C(10000000)) > 0); /* not within ten seconds */
-        f->peer = half;
+        run_until_connections(f, 3);
+        f->peer = peers[1];
         expect_message(f, "{}");
         expect_closed(f);
         f->eof = false;
-        assert_int_equal(get_counters(f).malformed, 1);
+        run_until_connections(f, 2);
+        f->peer = peers[2];
+        expect_closed(f);
+        f->eof = false;
+        assert_int_equal(get_counters(f).malformed, 2);
 
-        f->peer = whole;
+        f->peer = peers[3];
         expect_message(f, "{}");
         expect_silence(f);
-        closep(&half);
-        closep(&idle);
+        for (unsigned i = 0; i < 3; i++)
+                closep(&peers[i]);
 }
 
 static void test_half_close(void **state) {
@@ -301,6 +350,7 @@ static void test_free_in_handler(void **state) {
         send_bytes(f, calls, sizeof(calls));
         expect_closed(f);
         assert_null(f->server);
+        assert_int_equal(f->n_closed_by_free, 1);
         assert_int_equal(f->n_closed, 1);
         assert_int_equal(f->n_handled, 0);
         closep(&waiting);
@@ -422,25 +472,55 @@ static void test_out_of_descriptors(void **state) {
         closep(&waiting);
 }
 
+/* Not even the reserve helps: listening pauses, and the loop comes to rest, until there are descriptors
+ * again. */
+static void test_no_descriptors_at_all(void **state) {
+        struct rlimit old, low;
+        struct sockaddr_un address;
+        Fixture *f = *state;
+        int waiting;
+        socklen_t n;
+
+        address = listen_abstract(f, &n);
+        waiting = connect_abstract(&address, n);
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+        low = (struct rlimit){.rlim_cur = 3, .rlim_max = old.rlim_max};
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+        pump(f);
+        assert_int_equal(get_counters(f).connections, 1);
+        assert_int_equal(get_counters(f).refused_connections, 0);
+
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+        run_until_connections(f, 2);
+        closep(&f->peer);
+        f->peer = waiting;
+        send_message(f, CALL_EMPTY);
+        expect_message(f, "{}");
+}
+
 /* Three quarters of the descriptors, whatever the configuration says. */
 static void test_descriptor_share(void **state) {
         struct rlimit old, low;
         struct sockaddr_un address;
         Fixture *f = *state;
-        int fds[16];
+        int fds[70];
         socklen_t n;
 
         address = listen_abstract(f, &n);
-        for (unsigned i = 0; i < ELEMENTS_OF(fds); i++)
-                fds[i] = connect_abstract(&address, n);
+        for (unsigned i = 0; i < ELEMENTS_OF(fds); i++) {
+                int fd = connect_abstract(&address, n);
+
+                fds[i] = fcntl(fd, F_DUPFD_CLOEXEC, 200); /* out of the way of those to be accepted */
+                assert_true(fds[i] >= 200);
+                closep(&fd);
+        }
         assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
-        low = (struct rlimit){.rlim_cur = 12, .rlim_max = old.rlim_max};
+        low = (struct rlimit){.rlim_cur = 80, .rlim_max = old.rlim_max};
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
-        /* Descriptors above the lowered limit stay open; accepting needs one below it, and there is none. */
         pump(f);
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
-        assert_int_equal(get_counters(f).connections, 1);
-        assert_int_equal(get_counters(f).refused_connections, ELEMENTS_OF(fds));
+        assert_int_equal(get_counters(f).connections, 60);
+        assert_int_equal(get_counters(f).refused_connections, 11);
         for (unsigned i = 0; i < ELEMENTS_OF(fds); i++)
                 closep(&fds[i]);
 }
@@ -459,9 +539,19 @@ static void send_descriptor(int socket_fd, const void *bytes, size_t n, int fd) 
         header->cmsg_type = SCM_RIGHTS;
         header->cmsg_len = CMSG_LEN(sizeof(fd));
         memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-        /* A kernel with SO_PASSRIGHTS refuses them at once (EPERM), which is just as well. */
-        if (sendmsg(socket_fd, &message, MSG_NOSIGNAL) < 0)
+        /* A kernel with SO_PASSRIGHTS refuses them at once, which is just as well. */
+        if (sendmsg(socket_fd, &message, MSG_NOSIGNAL) < 0) {
                 assert_int_equal(errno, EPERM);
+                assert_int_equal(send(socket_fd, bytes, n, MSG_NOSIGNAL), (ssize_t)n);
+        }
+}
+
+static void assert_peer_is_this_process(const VarlinkPeer *peer) {
+        assert_int_equal(peer->pid, getpid());
+        assert_int_equal(peer->uid, getuid());
+        assert_int_equal(peer->gid, getgid());
+        assert_true(peer->accepted_boottime_usec > 0);
+        assert_int_equal(peer->n_groups, getgroups(0, NULL));
 }
 
 static void test_no_descriptor_leak(void **state) {
@@ -473,25 +563,27 @@ static void test_no_descriptor_leak(void **state) {
 
                 send_descriptor(peer, CALL_LATER, sizeof(CALL_LATER), peer);
                 pump(f);
-                if (f->later) {
-                        assert_int_equal(varlink_call_get_peer(f->later)->pid, getpid());
-                        assert_int_equal(varlink_call_get_peer(f->later)->uid, getuid());
-                        assert_true(varlink_call_get_peer(f->later)->accepted_boottime_usec > 0);
-                }
+                assert_non_null(f->later);
+                assert_peer_is_this_process(varlink_call_get_peer(f->later));
+                assert_ptr_equal(varlink_call_get_peer(f->later), varlink_call_get_peer(f->later));
                 closep(&peer);
                 pump(f);
+                assert_null(f->later);
         }
         assert_int_equal(count_fds(), before);
         assert_int_equal(get_counters(f).connections, 1);
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
                 TEST(test_slow_reader),
                 TEST(test_slow_reader_beside_others),
+                TEST(test_fairness),
                 TEST(test_output_limit),
                 TEST(test_stream_overflow),
+                TEST(test_lowered_output_limit),
                 TEST(test_drained),
                 TEST(test_message_limit),
                 TEST(test_message_time),
@@ -506,9 +598,9 @@ int main(void) {
                 TEST(test_free_with_pending),
                 TEST(test_connection_limits),
                 TEST(test_out_of_descriptors),
+                TEST(test_no_descriptors_at_all),
                 TEST(test_descriptor_share),
                 TEST(test_no_descriptor_leak),
-#undef TEST
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

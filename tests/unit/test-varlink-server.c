@@ -285,14 +285,48 @@ static void test_long_pipeline(void **state) {
         expect_silence(f);
 }
 
+/* Handlers and descriptions belong together, one to one. */
+static void test_add_interface(void **state) {
+        static const char text[] = "interface org.example.two\nmethod One() -> ()\nmethod Two() -> ()\n";
+        static const VarlinkMethod methods[] = {
+                {.name = "Two", .handler = on_empty},
+                {.name = "One", .handler = on_empty},
+                {.name = "Three", .handler = on_empty},
+        };
+        static const VarlinkMethod twice[] = {
+                {.name = "One", .handler = on_empty},
+                {.name = "One", .handler = on_empty},
+        };
+        Fixture *f = *state;
+        VarlinkServer *server = f->server;
+
+        assert_int_equal(varlink_server_add_interface(server, "interface", NULL, 0, f), VARLINK_SERVER_E_IDL);
+        assert_int_equal(varlink_server_add_interface(server, text, methods, 1, f),
+                         VARLINK_SERVER_E_MISMATCH);
+        assert_int_equal(varlink_server_add_interface(server, text, methods, 3, f),
+                         VARLINK_SERVER_E_MISMATCH);
+        assert_int_equal(varlink_server_add_interface(server, text, &methods[1], 2, f),
+                         VARLINK_SERVER_E_MISMATCH);
+        assert_int_equal(varlink_server_add_interface(server, text, twice, 2, f), VARLINK_SERVER_E_MISMATCH);
+        assert_answers(f, "{\"method\":\"org.example.two.One\"}",
+                       SERVICE_ERROR("InterfaceNotFound", "{\"interface\":\"org.example.two\"}"));
+
+        assert_int_equal(varlink_server_add_interface(server, text, methods, 2, f), 0);
+        assert_int_equal(varlink_server_add_interface(server, text, methods, 2, f), -EEXIST);
+        assert_answers(f, "{\"method\":\"org.example.two.One\"}", "{}");
+        assert_answers(f, "{\"method\":\"org.example.two.Two\"}", "{}");
+        assert_answers(f, CALL("Empty", "{}"), "{}");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
-                TEST(test_calls),        TEST(test_errors),    TEST(test_service),
-                TEST(test_malformed),    TEST(test_nesting),   TEST(test_malformed_behind_calls),
-                TEST(test_oneway),       TEST(test_stream),    TEST(test_pending),
-                TEST(test_byte_by_byte), TEST(test_pipelined), TEST(test_long_pipeline),
-#undef TEST
+                TEST(test_calls),         TEST(test_errors),    TEST(test_service),
+                TEST(test_malformed),     TEST(test_nesting),   TEST(test_malformed_behind_calls),
+                TEST(test_oneway),        TEST(test_stream),    TEST(test_pending),
+                TEST(test_byte_by_byte),  TEST(test_pipelined), TEST(test_long_pipeline),
+                TEST(test_add_interface),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

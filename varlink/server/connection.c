@@ -152,8 +152,8 @@ Buffer *connection_get_output(Connection *connection) {
                 out->size = spare->size;
                 spare->size = 0;
         }
-        /* The limit may have been lowered since; what is pending stays. */
-        out->limit = limit > buffer_pending(out) ? limit : buffer_pending(out);
+        /* Storage that is there may be filled: a buffer's size is never above its limit. */
+        out->limit = limit > out->size ? limit : out->size;
         return out;
 }
 
@@ -207,8 +207,8 @@ static bool connection_is_over(const Connection *connection) {
         if (connection->call.active)
                 return connection->write_closed; /* nobody waits for the answer: cancelled */
 
-        return connection->read_closed && !connection_has_input(connection) &&
-               (connection->write_closed || buffer_pending(&connection->out) == 0);
+        /* The end of file is read only after all that came before it has been processed. */
+        return connection->read_closed && (connection->write_closed || buffer_pending(&connection->out) == 0);
 }
 
 static int connection_update_events(Connection *connection) {
@@ -290,7 +290,7 @@ static int connection_on_io(_unused_ sd_event_source *source, _unused_ int fd, u
         if (connection_may_process(connection)) {
                 if (connection_has_input(connection))
                         connection_process_buffered(connection);
-                else if ((revents & EPOLLIN) && !connection->read_closed)
+                else if (revents & EPOLLIN)
                         connection_read(connection);
         }
         connection_finish_turn(connection);

@@ -29,7 +29,7 @@ typedef struct Connection {
         bool peer_complete : 1; /* the peer's pidfd and groups have been asked for */
         bool queued : 1;        /* in the server's work list */
         bool in_turn : 1;       /* its turn is running: it will flush by itself */
-        bool read_closed : 1;   /* end of file, all that will ever come is in @in */
+        bool read_closed : 1;   /* end of file, and all before it has been processed */
         bool write_closed : 1;  /* the peer is gone or reads no more: output goes nowhere */
         bool closed : 1;
 } Connection;
