@@ -229,6 +229,11 @@ static inline VarlinkServerCounters get_counters(const Fixture *f) {
         return counters;
 }
 
+static inline void run_until_connections(Fixture *f, unsigned n) {
+        while (get_counters(f).connections != n)
+                assert_true(sd_event_run(f->event, UINT64_C(10000000)) > 0); /* not within ten seconds */
+}
+
 static inline void send_bytes(Fixture *f, const void *bytes, size_t n) {
         assert_int_equal(send(f->peer, bytes, n, MSG_NOSIGNAL), (ssize_t)n);
         pump(f);
