@@ -2,12 +2,13 @@
 """Acquire: what a lease says, sizes, limits, request ids, and which process it belongs to."""
 
 import os
+import subprocess
 import threading
 import time
 
 import harness
 import tree
-from sizes import GIB, HOST_PAGE, KIB, MIB, charge
+from sizes import GIB, HOST_PAGE, KIB, MIB, charge, cpulist
 
 MEMBER = "[Policy]\nAcquireGroup=4321\n"
 
@@ -357,6 +358,39 @@ class TestOwner(harness.TestCase):
             except harness.VarlinkError as error:
                 self.assertTrue(error.name)
         broker.call("Describe")
+
+
+class TestAffinity(harness.TestCase):
+    """On this very machine, whose /sys is replaced for the daemon's eyes only, affinity counts."""
+
+    def machine(self):
+        broker = self.new_broker(
+            tree=lambda root: tree.Tree(root, "0-7").instance(0, "0-3").instance(1, "4-7", type=9)
+        )
+        broker.socket_path = broker.root / "socket"
+        broker.arguments = ["--config", str(broker.config_path), "--socket", str(broker.socket_path)]
+        script = f'mount --bind {broker.root}/sys /sys && exec "$0" "$@"'
+        broker.wrapper = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script]
+        if subprocess.run(broker.wrapper[:-2] + ["-c", f"mount --bind {broker.root}/sys /sys"]).returncode:
+            self.skipTest("no name space of its own for the daemon")
+        return broker.start()
+
+    def test_affinity(self):
+        broker = self.machine()
+        process, client = self.vmm(broker)
+        allowed = sorted(os.sched_getaffinity(process.pid) & set(range(4)))
+        os.sched_setaffinity(process.pid, allowed[-1:])
+        lease = client.call("Acquire", request=request())["lease"]
+        self.assertEqual((lease["instance"], lease["cpus"]), ("arm_spe_0", str(allowed[-1])))
+        # Where it may not run there is nothing for it, unless it asks for the CPUs by name
+        self.refused("NoInstanceForCpus", client, "Acquire", request=request(instance="arm_spe_1"))
+        self.assertEqual(client.call("Acquire", request=request(cpus="4-5"))["lease"]["cpus"], "4-5")
+        # A new process, another affinity: it is read when the lease is asked for
+        other = self.vmm()
+        self.assertEqual(
+            broker.call("Query", request=request(pid=other.pid))["decision"]["offer"]["cpus"],
+            cpulist(os.sched_getaffinity(other.pid) & set(range(4))),
+        )
 
 
 if __name__ == "__main__":
