@@ -16,7 +16,7 @@ def reason_of(case):
     """The last line that a skipped test printed; ctest's own message where it printed none."""
     lines = [line.strip() for line in (case.findtext("system-out") or "").splitlines() if line.strip()]
     skipped = case.find("skipped")
-    return lines[-1] if lines else (skipped.get("message") if skipped is not None else "no reason given")
+    return lines[-1].removeprefix("skipped: ") if lines else (skipped.get("message") if skipped is not None else "no reason given")
 
 
 def read_steps(directory):
