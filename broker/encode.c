@@ -47,10 +47,15 @@ static void encode_remaining(JsonWriter *w, const Lease *lease) {
                            lease->deadline_usec > now ? lease->deadline_usec - now : 0);
 }
 
-/* True if the instance has come back with another PMU type than the lease was given. */
+/*
+ * True if what now has the instance's name is not the SPU that was leased: it has another PMU type, or the
+ * same one, which is reused, and other CPUs.
+ */
 static bool needs_restart(const Lease *lease) {
-        return lease->instance && lease->instance->state == INSTANCE_STATE_READY &&
-               lease->instance->pmu_type != lease->pmu_type;
+        const Instance *instance = lease->instance;
+
+        return instance && instance->state == INSTANCE_STATE_READY &&
+               (instance->pmu_type != lease->pmu_type || !cpuset_is_subset(&lease->cpus, &instance->cpus));
 }
 
 void encode_lease(JsonWriter *w, const char *key, const Lease *lease) {

@@ -393,6 +393,28 @@ class TestChanges(harness.TestCase):
         client.call("Release", leaseId=lease["leaseId"])
         self.assert_idle(broker)
 
+    def test_names_move(self):
+        """The driver is loaded again and finds the SPUs in another order: names and types are used again, for
+        other CPUs. A lease says that it is not what it was; CPUs and charges still add up."""
+        broker = self.broker()
+        client = self.client(broker)
+        moved = client.call("Acquire", request=request(cpus="4-7"))["lease"]
+        exclusive = client.call("Acquire", request=request(cpus="0-1", mode="exclusive"))["lease"]
+        for name in (0, 1):
+            broker.tree.remove_instance(name)
+        broker.tree.instance(0, "4-11", type=8).instance(1, "0-3", type=9)
+        client.call("Rescan")
+        for lease in (moved, exclusive):
+            self.assertTrue(broker.lease(lease["leaseId"])["restartRequired"])
+        self.assertEqual(broker.instance("arm_spe_0")["leasedCpus"], "4-7")
+        self.refused("Busy", client, "Acquire", request=request(cpus="1"))
+        self.refused("NoInstanceForCpus", client, "Update", leaseId=moved["leaseId"], cpus="5")
+        again = client.call("Acquire", request=request(cpus="4-7"))["lease"]
+        self.assertEqual((again["instance"], again["restartRequired"]), ("arm_spe_0", False))
+        for lease in (moved, exclusive, again):
+            client.call("Release", leaseId=lease["leaseId"])
+        self.assert_idle(broker)
+
     def test_gone_then_released(self):
         broker = self.new_broker()
         host = broker.tree
