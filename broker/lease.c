@@ -9,7 +9,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-id128.h>
@@ -18,8 +17,14 @@
 #include "broker/events.h"
 #include "broker/manager.h"
 
-static int compare_id(const void *a, const void *b) {
-        return strcmp(((const Lease *)a)->id, ((const Lease *)b)->id);
+/* The bucket of a whole id. */
+static unsigned bucket_of(const char *id) {
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < 8; i++)
+                n = n * 31 + (unsigned char)id[i];
+
+        return n % LEASE_BUCKETS;
 }
 
 void lease_table_init(LeaseTable *table) {
@@ -30,14 +35,16 @@ void lease_table_init(LeaseTable *table) {
 }
 
 Lease *lease_find(const LeaseTable *table, const char *id) {
-        Lease key, *const *found;
+        Lease *lease;
 
         if (strlen(id) != LEASE_ID_LENGTH)
                 return NULL;
 
-        memcpy(key.id, id, LEASE_ID_LENGTH + 1);
-        found = tfind(&key, &table->by_id, compare_id);
-        return found ? *found : NULL;
+        LIST_FOREACH(lease, &table->by_id[bucket_of(id)], bucket_link)
+                if (strcmp(lease->id, id) == 0)
+                        return lease;
+
+        return NULL;
 }
 
 /* Gives a lease that is in no list yet its request and its owner. */
@@ -83,18 +90,13 @@ int lease_new(Manager *manager, LeaseRequest *request, Lease **ret_lease) {
         lease->since_usec = manager_now_realtime(manager);
         LIST_INIT(&lease->streams);
 
-        if (!tsearch(lease, &table->by_id, compare_id)) {
-                free(lease);
-                return -ENOMEM;
-        }
-
         r = lease_set_owner(manager, lease, request);
         if (r < 0) {
-                tdelete(lease, &table->by_id, compare_id);
                 free(lease);
                 return r;
         }
 
+        LIST_INSERT_HEAD(&table->by_id[bucket_of(lease->id)], lease, bucket_link);
         TAILQ_INSERT_TAIL(&table->all, lease, link);
         table->n++;
 
@@ -113,7 +115,7 @@ Lease *lease_free(Lease *lease) {
 
         TAILQ_REMOVE(&manager->leases.all, lease, link);
         manager->leases.n--;
-        tdelete(lease, &manager->leases.by_id, compare_id);
+        LIST_REMOVE(lease, bucket_link);
         lease_owner_remove(lease);
         lease_request_deinit(&lease->request);
         free(lease->reason);

@@ -43,6 +43,7 @@ struct LeaseStream {
 };
 
 struct Lease {
+        LIST_ENTRY(Lease) bucket_link;   /* LeaseTable.by_id */
         TAILQ_ENTRY(Lease) link;         /* LeaseTable.all, by age */
         TAILQ_ENTRY(Lease) waiting_link; /* LeaseTable.waiting, if queued */
         LIST_ENTRY(Lease) revoking_link; /* LeaseTable.revoking, if revoking or being killed */
@@ -75,6 +76,12 @@ struct Lease {
         uint64_t affected_generation; /* the settle run in which an assignment took CPUs from it */
 };
 
+/*
+ * A tree of four thousand leases costs a cache miss a level, thrice for each lease; ids are random, so their
+ * first digits spread them evenly.
+ */
+#define LEASE_BUCKETS 1024U
+
 typedef struct LeaseTable {
         TAILQ_HEAD(LeaseList, Lease) all;
         TAILQ_HEAD(LeaseQueue, Lease) waiting; /* in the order in which they asked */
@@ -82,7 +89,7 @@ typedef struct LeaseTable {
         unsigned n; /* all */
         unsigned n_waiting;
         unsigned n_revoked;
-        void *by_id; /* tsearch() */
+        LIST_HEAD(LeaseBucket, Lease) by_id[LEASE_BUCKETS];
 } LeaseTable;
 
 void lease_table_init(LeaseTable *table);
