@@ -102,7 +102,10 @@ class TestList(cli.TestCase):
 
 class TestTerminal(cli.TestCase):
     def on_terminal(self, broker, columns, *arguments):
-        controller, terminal = pty.openpty()
+        try:
+            controller, terminal = pty.openpty()
+        except OSError as error:
+            self.skipTest(str(error))
         termios.tcsetwinsize(terminal, (24, columns))
         attributes = termios.tcgetattr(terminal)
         attributes[1] &= ~termios.OPOST
