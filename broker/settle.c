@@ -18,7 +18,7 @@
 #include "broker/manager.h"
 
 /* What there was no memory for is tried again after this. */
-#define RETRY_USEC UINT64_C(500000)
+#define RETRY_USEC UINT64_C(100000)
 
 #define GUEST_UNKNOWN_REASON "this version of spe-broker does not probe KVM"
 

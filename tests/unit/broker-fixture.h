@@ -189,7 +189,8 @@ _unused_ static void child_kill(pid_t pid) {
 }
 
 static inline void send_fd(int socket, int fd) {
-        char byte = 0, control[CMSG_SPACE(sizeof(int))] = {0};
+        _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
+        char byte = 0;
         struct iovec iov = {.iov_base = &byte, .iov_len = 1};
         struct msghdr message = {
                 .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
@@ -203,15 +204,19 @@ static inline void send_fd(int socket, int fd) {
 }
 
 static inline int receive_fd(int socket) {
-        char byte, control[CMSG_SPACE(sizeof(int))] = {0};
+        _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
+        char byte;
         struct iovec iov = {.iov_base = &byte, .iov_len = 1};
         struct msghdr message = {
                 .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+        struct cmsghdr *header;
         int fd;
 
         assert_int_equal(recvmsg(socket, &message, MSG_CMSG_CLOEXEC), 1);
-        assert_non_null(CMSG_FIRSTHDR(&message));
-        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
+        header = CMSG_FIRSTHDR(&message);
+        if (!header)
+                return -1;
+        memcpy(&fd, CMSG_DATA(header), sizeof(fd));
         return fd;
 }
 

@@ -18,78 +18,11 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/failing-allocator.h"
 #include "util/cleanup.h"
 #include "varlink/idl.h"
 #include "varlink/json-read.h"
 #include "varlink/json-write.h"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#endif
-
-#ifndef SANITIZED
-#define SANITIZED 0
-
-/* json-c and libc have to find them too. */
-#define _visible_ __attribute__((__visibility__("default")))
-
-extern void *__libc_malloc(size_t n);
-extern void *__libc_realloc(void *p, size_t n);
-extern void *__libc_calloc(size_t n, size_t size);
-extern void __libc_free(void *p);
-
-/* Allocations that still succeed; negative: all do. */
-static long allowed = -1;
-static long n_live;
-
-static bool allow(void) {
-        if (allowed < 0)
-                return true;
-        if (allowed > 0) {
-                allowed--;
-                return true;
-        }
-
-        errno = ENOMEM;
-        return false;
-}
-
-static void *count(void *p) {
-        n_live += p != NULL;
-        return p;
-}
-
-_visible_ void *malloc(size_t n) {
-        return allow() ? count(__libc_malloc(n)) : NULL;
-}
-
-_visible_ void *calloc(size_t n, size_t size) {
-        return allow() ? count(__libc_calloc(n, size)) : NULL;
-}
-
-_visible_ void *realloc(void *p, size_t n) {
-        if (!allow())
-                return NULL;
-        return p ? __libc_realloc(p, n) : count(__libc_malloc(n));
-}
-
-/* glibc's own would not come by the one above. */
-_visible_ void *reallocarray(void *p, size_t n, size_t size) {
-        return realloc(p, n * size);
-}
-
-_visible_ void free(void *p) {
-        n_live -= p != NULL;
-        __libc_free(p);
-}
-#else
-static long allowed, n_live;
-#endif
 
 /* No object has so many members that json-c's table must grow: if it cannot, json-c 0.16 loses the name. */
 static int attempt_read(void) {
@@ -171,7 +104,7 @@ int main(void) {
                 cmocka_unit_test(test_parse),
         };
 
-        if (SANITIZED) {
+        if (!ALLOCATOR_CAN_FAIL) {
                 puts("the sanitizer has its own allocator");
                 return 77;
         }

@@ -118,6 +118,7 @@ static void test_ranges(void **state) {
                         (void)snprintf(text, sizeof(text), "{%s\"%s\":%s}", ranges[i].rest,
                                        ranges[i].parameter, *good);
                         request = parse(broker, text);
+                        assert_non_null(request.vm);
                 }
         }
 }
@@ -143,6 +144,7 @@ static void test_lengths(void **state) {
                 (void)snprintf(text, sizeof(text), "{%s\"%s\":\"%.*s\"}", lengths[i].rest,
                                lengths[i].parameter, (int)lengths[i].max, name);
                 request = parse(broker, text);
+                assert_non_null(request.vm);
                 (void)snprintf(text, sizeof(text), "{%s\"%s\":\"%.*s\"}", lengths[i].rest,
                                lengths[i].parameter, (int)lengths[i].max + 1, name);
                 assert_refused(broker, text, lengths[i].parameter);
