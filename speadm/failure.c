@@ -149,6 +149,9 @@ static void tell_invalid_parameter(FILE *file, const Speadm *speadm, const struc
 
         if (strcmp(parameter, "vm") == 0 && !speadm->arguments.vm)
                 fputs("the VM's name cannot be derived from its process: give --vm NAME", file);
+        else if (strcmp(parameter, "cpus") == 0 && speadm->arguments.cpus)
+                fprintf(file, "--cpus %s: not all of them are CPUs of %s; see 'speadm list'",
+                        speadm->arguments.cpus, speadm->arguments.instance ?: "this host's SPUs");
         else if (option)
                 fprintf(file, "the broker does not accept this --%s: see io.spebroker.Broker(7)", option);
         else
