@@ -35,9 +35,24 @@ static void test_counts(_unused_ void **state) {
         user_counts_deinit(&counts);
 }
 
+static void test_charge(_unused_ void **state) {
+        UserCounts counts = {0};
+
+        assert_int_equal(user_counts_add(&counts, 1), 0);
+        assert_int_equal(user_counts_add(&counts, 2), 0);
+        assert_int_equal(user_counts_charge(&counts, 1, 0, 100), 100);
+        assert_int_equal(user_counts_charge(&counts, 2, 0, 7), 7);
+        assert_int_equal(user_counts_charge(&counts, 1, 0, 50), 150);
+        assert_int_equal(user_counts_charge(&counts, 1, 100, 20), 70);
+        assert_int_equal(user_counts_charge(&counts, 2, 7, 0), 0);
+        assert_int_equal(user_counts_charge(&counts, 1, 70, 0), 0);
+        user_counts_deinit(&counts);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_counts),
+                cmocka_unit_test(test_charge),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -137,6 +137,60 @@ static void test_lowered_output_limit(void **state) {
         assert_int_equal(f->n_closed, 1);
 }
 
+/* Connections that each keep to their limits, but leave too much waiting together. */
+static void test_user_share(void **state) {
+        VarlinkServerLimits limits = VARLINK_SERVER_LIMITS_DEFAULT;
+        int first, peers[20];
+        Fixture *f = *state;
+
+        limits.user_buffer_max = 1000000;
+        varlink_server_set_limits(f->server, &limits);
+        first = f->peer;
+        for (unsigned i = 0; i < ELEMENTS_OF(peers); i++) {
+                peers[i] = add_peer(f);
+                for (unsigned k = 0; k < 4; k++) {
+                        (void)send(peers[i], CALL_BIG, sizeof(CALL_BIG), MSG_NOSIGNAL); /* it may be closed */
+                        pump(f);
+                }
+        }
+        assert_in_range(get_counters(f).overflows, 10, 18);
+        assert_int_equal(get_counters(f).connections, 21 - get_counters(f).overflows);
+
+        /* Who reads is served all the same, and who has gone leaves its share to others. */
+        f->peer = first;
+        send_message(f, CALL_EMPTY);
+        expect_message(f, "{}");
+        for (unsigned i = 0; i < ELEMENTS_OF(peers); i++)
+                closep(&peers[i]);
+        pump(f);
+        assert_int_equal(get_counters(f).connections, 1);
+        for (unsigned k = 0; k < 4; k++)
+                send_message(f, CALL_BIG);
+        assert_int_equal(read_replies(f), 4);
+        assert_false(f->eof);
+}
+
+/* The same for what they send, and never end. */
+static void test_user_share_of_input(void **state) {
+        VarlinkServerLimits limits = VARLINK_SERVER_LIMITS_DEFAULT;
+        char half[5000];
+        int peers[20];
+        Fixture *f = *state;
+
+        limits.user_buffer_max = 50000;
+        varlink_server_set_limits(f->server, &limits);
+        memset(half, ' ', sizeof(half));
+        for (unsigned i = 0; i < ELEMENTS_OF(peers); i++) {
+                peers[i] = add_peer(f);
+                assert_int_equal(send(peers[i], half, sizeof(half), MSG_NOSIGNAL), (ssize_t)sizeof(half));
+                pump(f);
+        }
+        assert_int_equal(get_counters(f).overflows, 10);
+        assert_int_equal(get_counters(f).connections, 11);
+        for (unsigned i = 0; i < ELEMENTS_OF(peers); i++)
+                closep(&peers[i]);
+}
+
 static void test_drained(void **state) {
         Fixture *f = *state;
 
@@ -368,6 +422,8 @@ int main(void) {
                 TEST(test_output_limit),
                 TEST(test_stream_overflow),
                 TEST(test_lowered_output_limit),
+                TEST(test_user_share),
+                TEST(test_user_share_of_input),
                 TEST(test_drained),
                 TEST(test_message_limit),
                 TEST(test_message_time),

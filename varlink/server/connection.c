@@ -202,6 +202,26 @@ static bool connection_flush(Connection *connection) {
         return true;
 }
 
+/*
+ * Many connections that each stay below their own limits are still too much from one user. Whoever leaves
+ * bytes waiting when the user has too many goes; who sends and reads as it should has none.
+ */
+static bool connection_within_share(Connection *connection) {
+        VarlinkServer *server = connection->server;
+        size_t waiting = buffer_pending(&connection->in) + buffer_pending(&connection->out), sum;
+
+        if (waiting == connection->charged)
+                return true;
+
+        sum = user_counts_charge(&server->users, connection->peer.uid, connection->charged, waiting);
+        connection->charged = waiting;
+        if (waiting == 0 || sum <= server->limits.user_buffer_max)
+                return true;
+
+        server->counters.overflows++;
+        return false;
+}
+
 /* Nothing will come of this connection any more. */
 static bool connection_is_over(const Connection *connection) {
         if (connection->call.active)
@@ -260,7 +280,8 @@ static void connection_finish_turn(Connection *connection) {
 
         if (connection->closed)
                 return;
-        if (connection_is_over(connection) || connection_update_events(connection) < 0) {
+        if (!connection_within_share(connection) || connection_is_over(connection) ||
+            connection_update_events(connection) < 0) {
                 connection_close(connection);
                 return;
         }
@@ -305,6 +326,7 @@ static void connection_read_groups(Connection *connection) {
         /* The first try is a guess; if it was too small the kernel says how much it takes. */
         for (unsigned i = 0; i < 2; i++) {
                 gid_t *groups = malloc(size);
+                int r;
 
                 if (!groups)
                         return;
@@ -314,8 +336,9 @@ static void connection_read_groups(Connection *connection) {
                         connection->peer.n_groups = size / sizeof(*groups);
                         return;
                 }
+                r = errno;
                 free(groups);
-                if (errno != ERANGE)
+                if (r != ERANGE)
                         return;
         }
 }

@@ -21,6 +21,7 @@ typedef struct Connection {
         size_t scanned;           /* leading bytes of it that hold no NUL */
         uint64_t half_since_usec; /* CLOCK_MONOTONIC when half a message was first there; 0: there is none */
         Buffer out;               /* written, not sent; no storage while empty */
+        size_t charged;           /* bytes of both that the user has been charged for */
 
         VarlinkCall call;
         VarlinkPeer peer;

@@ -64,6 +64,7 @@ void server_connection_closed(VarlinkServer *server, Connection *connection) {
         server_unqueue_work(server, connection);
         TAILQ_REMOVE(&server->connections, connection, link);
         TAILQ_INSERT_TAIL(&server->doomed, connection, link);
+        (void)user_counts_charge(&server->users, connection->peer.uid, connection->charged, 0);
         user_counts_remove(&server->users, connection->peer.uid);
         server->counters.connections--;
         if (server->n_entered == 0)

@@ -51,16 +51,18 @@ typedef struct VarlinkServerLimits {
         unsigned connections_per_user_max; /* of one uid; root counts too */
         size_t message_max;                /* bytes of one incoming message; more closes the connection */
         size_t output_max;                 /* bytes waiting for a slow reader; more closes the connection */
-        uint64_t message_usec; /* from a message's first byte to its end; longer closes the connection */
+        size_t user_buffer_max;            /* bytes waiting, in and out, on all connections of one uid */
+        uint64_t message_usec;             /* from a message's first byte to its end; longer closes it */
 } VarlinkServerLimits;
 
-#define VARLINK_SERVER_LIMITS_DEFAULT             \
-        ((VarlinkServerLimits){                   \
-                .connections_max = 4096,          \
-                .connections_per_user_max = 2176, \
-                .message_max = 1024 * 1024,       \
-                .output_max = 64 * 1024 * 1024,   \
-                .message_usec = 30000000,         \
+#define VARLINK_SERVER_LIMITS_DEFAULT                 \
+        ((VarlinkServerLimits){                       \
+                .connections_max = 4096,              \
+                .connections_per_user_max = 2176,     \
+                .message_max = 1024 * 1024,           \
+                .output_max = 64 * 1024 * 1024,       \
+                .user_buffer_max = 128 * 1024 * 1024, \
+                .message_usec = 30000000,             \
         })
 
 /*
@@ -90,7 +92,7 @@ typedef struct VarlinkServerCounters {
         uint64_t errors;              /* error replies */
         uint64_t refused_connections; /* over a limit */
         uint64_t malformed;           /* connections closed for what they sent */
-        uint64_t overflows;           /* connections closed for what they did not read */
+        uint64_t overflows;           /* connections closed for what they, or their user, left waiting */
 } VarlinkServerCounters;
 
 int varlink_server_new(sd_event *event, const VarlinkServiceInfo *info, VarlinkServer **ret_server);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Connections per user. An entry exists only while its user has a connection, so a host where every user has
+ * What users have. An entry exists only while its user has a connection, so a host where every user has
  * connected once does not remember them all.
  */
 
@@ -72,4 +72,13 @@ void user_counts_remove(UserCounts *counts, uid_t uid) {
                 return;
         counts->n_items--;
         memmove(counts->items + i, counts->items + i + 1, (counts->n_items - i) * sizeof(*counts->items));
+}
+
+size_t user_counts_charge(UserCounts *counts, uid_t uid, size_t before, size_t after) {
+        UserCount *item = &counts->items[user_counts_position(counts, uid)];
+
+        assert(item->uid == uid && item->bytes >= before);
+
+        item->bytes += after - before;
+        return item->bytes;
 }

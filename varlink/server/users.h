@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* How many connections each user has: a sorted array, since there are few users and many connections. */
+/*
+ * What each user has: connections, and bytes that are buffered for them. A sorted array, since there are few
+ * users and many connections.
+ */
 
 #include <stddef.h>
 #include <sys/types.h>
@@ -9,6 +12,7 @@
 typedef struct UserCount {
         uid_t uid;
         unsigned n;
+        size_t bytes;
 } UserCount;
 
 typedef struct UserCounts {
@@ -23,3 +27,5 @@ unsigned user_counts_get(const UserCounts *counts, uid_t uid);
 int user_counts_add(UserCounts *counts, uid_t uid);
 /* Takes back one that was added. */
 void user_counts_remove(UserCounts *counts, uid_t uid);
+/* Replaces @before bytes, charged earlier, by @after; returns the user's sum. The user has a connection. */
+size_t user_counts_charge(UserCounts *counts, uid_t uid, size_t before, size_t after);
