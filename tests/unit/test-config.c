@@ -204,7 +204,7 @@ static void test_dropins(void **state) {
                  "[Limits]\nMaxLeases=10\nMaxConnections=10\n[Assignment b]\nVm=one\n[Assignment c]\n"
                  "Cpus=4\nOwner=any\n[VM web]\nMaxMemory=1G\nMaxBufferSize=1M\n");
         tree_put(tree, DROPIN "50-vm.conf", "[VM web]\nMaxMemory=2G\n");
-        tree_put(tree, DROPIN "51-vm.conf", "[VM Web]\nMaxMemory=\n");
+        tree_put(tree, DROPIN "51-vm.conf", "[VM Web]\nMaxMemory=\n[Assignment B]\nCpus=5\nOwner=host\n");
         tree_put(tree, DROPIN "99-not.conf~", "[Limits]\nMaxLeases=99\n");
         tree_put(tree, DROPIN ".99-hidden.conf", "[Limits]\nMaxLeases=99\n");
         tree_put(tree, DROPIN ".conf", "[Limits]\nMaxLeases=99\n");
@@ -214,7 +214,8 @@ static void test_dropins(void **state) {
         assert_int_equal(config->limits.max_leases, 90);
         assert_int_equal(config->limits.max_leases_per_user, 1);
         assert_int_equal(config->max_connections, 10);
-        assert_int_equal(config->n_assignments, 2);
+        assert_int_equal(config->n_assignments, 3);
+        assert_string_equal(config->assignments[2].name, "B");
         assert_string_equal(config->assignments[0].name, "b");
         assert_int_equal(config->assignments[0].owner, ASSIGNMENT_OWNER_NONE);
         assert_int_equal(cpuset_count(&config->assignments[0].cpus), 4);

@@ -508,6 +508,52 @@ static void test_no_descriptors(void **state) {
         assert_null(topology);
 }
 
+static Topology *scan_fixture(const char *name) {
+        _cleanup_(closep) int fd = -1;
+        Topology *topology = NULL;
+        char path[PATH_MAX];
+
+        (void)snprintf(path, sizeof(path), SPE_SOURCE_DIR "/tests/fixtures/%s", name);
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_true(fd >= 0);
+        assert_int_equal(topology_scan(fd, &topology), 0);
+        assert_null(topology->problem);
+        for (size_t i = 0; i < topology->n_spus; i++)
+                assert_null(topology->spus[i].problem);
+        return topology;
+}
+
+static void test_fixtures(_unused_ void **state) {
+        Topology *topology;
+        const Spu *spu;
+
+        topology = scan_fixture("graviton2-6.1");
+        assert_int_equal(topology->driver, DRIVER_BUILTIN);
+        assert_int_equal(topology->n_spus, 1);
+        spu = assert_ready(topology, "arm_spe_0");
+        assert_int_equal(spu->pmu_type, 8);
+        assert_cpus(&spu->cpus, "0-63");
+        assert_int_equal(spu->capabilities.n_formats, 9);
+        topology_free(topology);
+
+        topology = scan_fixture("graviton3-6.17");
+        assert_int_equal(topology->driver, DRIVER_MODULE);
+        spu = assert_ready(topology, "arm_spe_0");
+        assert_int_equal(spu->pmu_type, 11);
+        assert_int_equal(spu->max_buffer_size, 0);
+        assert_int_equal(spu->capabilities.n_formats, 10);
+        topology_free(topology);
+
+        topology = scan_fixture("two-clusters-dt");
+        assert_int_equal(topology->n_spus, 2);
+        assert_cpus(&topology->online, "0-5,7");
+        assert_int_equal(assert_ready(topology, "arm_spe_0")->max_buffer_size, 2097152);
+        spu = assert_ready(topology, "arm_spe_1");
+        assert_int_equal(spu->pmu_type, 10);
+        assert_cpus(&spu->cpus, "4-7");
+        topology_free(topology);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_whole, tree_setup, tree_teardown),
@@ -524,6 +570,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_driver, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_equal, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_no_descriptors, tree_setup, tree_teardown),
+                cmocka_unit_test(test_fixtures),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
