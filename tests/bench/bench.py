@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What spe-broker can do, beside a bare NUL-framed server (the limit) and a minimal sd-varlink server (the peer),
-interleaved in one run on one CPU. Prints medians over the rounds and their ratios; judges nothing.
+interleaved in one run on one CPU. Prints medians over the rounds, and medians of the ratios within each round, which
+hold where the machine's speed drifts; judges nothing.
 
-    bench.py [ROUNDS]         seconds per figure: BENCH_TIME=500ms"""
+    bench.py [ROUNDS]         time per figure and round: BENCH_TIME=250ms"""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -27,8 +29,8 @@ from wire import BROKER, Client  # noqa: E402
 
 LOAD, RAW_SERVER, SPEADM = (os.environ[name] for name in ("LOAD", "RAW_SERVER", "SPEADM"))
 BUILD = pathlib.Path(os.environ.get("BENCH_BUILD", "."))
-TIME = os.environ.get("BENCH_TIME", "500ms")
-ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+TIME = os.environ.get("BENCH_TIME", "250ms")
+ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 7
 SHAPES = [(1, 1), (1, 16), (16, 1), (16, 8)]
 LIST = BROKER + "ListInstances"
 QUERY = BROKER + "Query"
@@ -73,25 +75,36 @@ class Bench:
             broker.stop()
 
     @contextlib.contextmanager
-    def server(self, name, *command):
-        """Any other server, which is given the path of its socket."""
+    def server(self, name, *command, path_at=1):
+        """Any other server, as its path and pid; the path goes into the command."""
         path = self.directory / name
-        process = subprocess.Popen([*command[:-1], str(path), *command[-1]], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([*command[:path_at], str(path), *command[path_at:]], stderr=subprocess.DEVNULL)
         self.pin(process.pid)
         try:
             harness.wait_for(path.exists, f"{name} listens")
-            yield str(path)
+            yield str(path), process.pid
         finally:
             process.kill()
             process.wait()
 
-    def load(self, path, method, parameters="{}", connections=1, depth=1):
-        command = [LOAD, "-c", str(connections), "-p", str(depth), "-t", TIME, str(path), method, parameters]
+    def load(self, target, connections=1, depth=1):
+        """What the load generator prints, and the server's own time per call in microseconds."""
+        command = [LOAD, "-c", str(connections), "-p", str(depth), "-t", TIME, str(target.path), target.method,
+                   target.parameters]
+        begin = cpu_nsec(target.pid)
         process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=lambda: self.pin(0))
         result = json.loads(process.communicate()[0])
         if result["errors"] or not result["calls"]:
-            raise AssertionError(f"{method}: {result}")
-        return result
+            raise AssertionError(f"{target.method}: {result}")
+        return result | {"cpu": (cpu_nsec(target.pid) - begin) / result["calls"] / 1000}
+
+
+@dataclasses.dataclass
+class Target:
+    path: str
+    pid: int
+    method: str
+    parameters: str = "{}"
 
 
 def build_sd_varlink():
@@ -119,44 +132,54 @@ def median_of(results, key):
     return statistics.median(r[key] for r in results)
 
 
-def compare_peers(bench):
-    """The same method, with replies of the same bytes, on every server in turn."""
-    with contextlib.ExitStack() as stack:
-        broker = stack.enter_context(bench.broker(simulate="biglittle"))
-        reply = exact_reply(broker.socket_path, LIST)
-        (bench.directory / "reply").write_bytes(reply)
-        (bench.directory / "parameters").write_text(json.dumps(json.loads(reply)["parameters"]))
-        raw = stack.enter_context(bench.server("raw", RAW_SERVER, [str(bench.directory / "reply")]))
-        targets = {"bare": (raw, LIST), "spe-broker": (broker.socket_path, LIST),
-                   "Query": (broker.socket_path, QUERY, QUERY_PARAMETERS)}
-        try:
-            command = build_sd_varlink()
-            peer = stack.enter_context(bench.server("sd", *command, [LIST, str(bench.directory / "parameters")]))
-            targets["sd-varlink"] = (peer, LIST)
-            again = exact_reply(peer, LIST)
-            print(f"ListInstances on biglittle: {len(reply)} bytes (sd-varlink: {len(again)})")
-        except (debian_packages.Unavailable, subprocess.CalledProcessError) as error:
-            print(f"no sd-varlink server: {error}")
+def targets_of(bench, stack):
+    """The same method, with replies of the same bytes, on every server; and Query."""
+    broker = stack.enter_context(bench.broker(simulate="biglittle"))
+    path, pid = broker.socket_path, broker.process.pid
+    reply = exact_reply(path, LIST)
+    (bench.directory / "reply").write_bytes(reply)
+    (bench.directory / "parameters").write_text(json.dumps(json.loads(reply)["parameters"]))
+    targets = {
+        "bare": Target(*stack.enter_context(bench.server("raw", RAW_SERVER, str(bench.directory / "reply"))), LIST),
+        "spe-broker": Target(path, pid, LIST),
+        "Query": Target(path, pid, QUERY, QUERY_PARAMETERS),
+    }
+    try:
+        command = build_sd_varlink()
+        peer = bench.server("sd", *command, LIST, str(bench.directory / "parameters"), path_at=len(command))
+        targets["sd-varlink"] = Target(*stack.enter_context(peer), LIST)
+        print(f"ListInstances: {len(reply)} bytes, sd-varlink's {len(exact_reply(targets['sd-varlink'].path, LIST))}")
+    except (debian_packages.Unavailable, subprocess.CalledProcessError) as error:
+        print(f"no sd-varlink server: {error}")
+    return targets
 
-        results = {}
+
+def compare_peers(bench):
+    results = {}
+    with contextlib.ExitStack() as stack:
+        targets = targets_of(bench, stack)
         for _ in range(ROUNDS):
             for connections, depth in SHAPES:
                 for name, target in targets.items():
-                    results.setdefault((connections, depth, name), []).append(
-                        bench.load(*target, connections=connections, depth=depth))
+                    results.setdefault((connections, depth, name), []).append(bench.load(target, connections, depth))
     print_peers(results, list(targets))
 
 
+def ratio(ours, theirs):
+    """Round by round."""
+    return statistics.median(a["rate"] / b["rate"] for a, b in zip(ours, theirs)) if theirs else float("nan")
+
+
 def print_peers(results, names):
-    print(f"\n{'calls/s, medians of ' + str(ROUNDS):<26}" + "".join(f"{n:>12}" for n in names) +
-          f"{'/bare':>8}{'/sd':>7}{'p50 us':>9}{'p99 us':>9}")
+    print(f"\n{'calls/s':<8}" + "".join(f"{n:>12}" for n in names) +
+          f"{'/bare':>8}{'/sd':>7}{'p50 us':>9}{'p99 us':>9}{'cpu us':>8}{'sd cpu':>8}")
     for connections, depth in SHAPES:
-        rate = {n: median_of(results[connections, depth, n], "rate") for n in names}
-        ours = results[connections, depth, "spe-broker"]
-        to_peer = f"{rate['spe-broker'] / rate['sd-varlink']:.2f}" if "sd-varlink" in rate else "-"
-        print(f"c{connections} p{depth:<23}" + "".join(f"{rate[n]:>12.0f}" for n in names) +
-              f"{rate['spe-broker'] / rate['bare']:>8.2f}{to_peer:>7}"
-              f"{median_of(ours, 'p50'):>9.1f}{median_of(ours, 'p99'):>9.1f}")
+        row = {n: results[connections, depth, n] for n in names}
+        ours, theirs = row["spe-broker"], row.get("sd-varlink", [])
+        print(f"{f'c{connections} p{depth}':<8}" + "".join(f"{median_of(row[n], 'rate'):>12.0f}" for n in names) +
+              f"{ratio(ours, row['bare']):>8.2f}{ratio(ours, theirs):>7.2f}"
+              f"{median_of(ours, 'p50'):>9.1f}{median_of(ours, 'p99'):>9.1f}{median_of(ours, 'cpu'):>8.2f}" +
+              (f"{median_of(theirs, 'cpu'):>8.2f}" if theirs else f"{'-':>8}"))
 
 
 def measure_memory(bench):
@@ -208,15 +231,10 @@ def tree_of(n_cpus, n_instances):
     return write
 
 
-def query_usec(bench, broker):
-    begin = cpu_nsec(broker.process.pid)
-    result = bench.load(broker.socket_path, QUERY, QUERY_PARAMETERS, depth=16)
-    return (cpu_nsec(broker.process.pid) - begin) / result["calls"] / 1000
-
-
 def compare_sizes(bench):
     with bench.broker(tree=tree_of(8, 1)) as small, bench.broker(tree=tree_of(1024, 16)) as large:
-        times = [(query_usec(bench, small), query_usec(bench, large)) for _ in range(ROUNDS)]
+        targets = [Target(b.socket_path, b.process.pid, QUERY, QUERY_PARAMETERS) for b in (small, large)]
+        times = [[bench.load(t, depth=16)["cpu"] for t in targets] for _ in range(ROUNDS)]
     few, many = (statistics.median(column) for column in zip(*times))
     print(f"Query: {few:.2f} us on 8 CPUs and 1 instance, {many:.2f} us on 1024 and 16: ratio {many / few:.2f}")
 
