@@ -5,6 +5,7 @@ import json
 import os
 import random
 import socket
+import time
 
 import harness
 from wire import SOURCE, Client, Closed, encode
@@ -339,6 +340,23 @@ class TestFairness(harness.TestCase):
         status = open(f"/proc/{broker.process.pid}/status").read()
         resident = int(status.split("VmRSS:")[1].split()[0])
         self.assertLess(resident, (400 if "asan" in harness.PROGRAM else 96) * 1024)
+
+    def test_left_over_calls(self):
+        """One that sends many expensive calls and leaves: what it has sent is done, but others are served in
+        between, not afterwards."""
+        broker = self.broker()
+        client = self.client(broker)
+        client.send_bytes(encode("Acquire", {"request": REQUEST | {"vm": "v" * 255, "bufferSize": 4096}}) * 400)
+        for _ in range(400):
+            client.receive_message()
+        flood = self.client(broker)
+        flood.send_bytes(encode("ListLeases") * 1000)
+        flood.close()
+        begin = time.monotonic()
+        client.call("Describe")
+        waited = time.monotonic() - begin
+        harness.wait_for(lambda: client.call("Describe")["host"]["counts"]["connections"] == 1, "it is done")
+        self.assertLess(waited, (time.monotonic() - begin) / 4)
 
     def test_half_messages(self):
         """Many that never finish a message."""

@@ -35,6 +35,7 @@ struct VarlinkServer {
         ConnectionList work;   /* have something to do that no event of their socket tells */
         ConnectionList doomed; /* closed, to be freed when no callback is running */
         size_t n_work;
+        int work_fd; /* an eventfd, readable while there is work */
         sd_event_source *work_source;
         sd_event_source *half_timer; /* looks for messages that take too long; off while there is none */
 

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -40,15 +41,24 @@ static int open_reserve(void) {
         return open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+/*
+ * Through a descriptor and not a deferred source: to sd-event that is pending since it was made, hence always
+ * the oldest, and as long as there is work no event of the same priority would get its turn.
+ */
+static void server_wake(VarlinkServer *server) {
+        const uint64_t one = 1;
+
+        (void)!write(server->work_fd, &one, sizeof(one)); /* fails only if it is readable 2^64 times over */
+}
+
 void server_queue_work(VarlinkServer *server, Connection *connection) {
         if (connection->closed || connection->queued)
                 return;
 
         connection->queued = true;
         TAILQ_INSERT_TAIL(&server->work, connection, work_link);
-        server->n_work++;
-        /* Cannot fail for a source that exists. */
-        (void)sd_event_source_set_enabled(server->work_source, SD_EVENT_ONESHOT);
+        if (server->n_work++ == 0)
+                server_wake(server);
 }
 
 static void server_unqueue_work(VarlinkServer *server, Connection *connection) {
@@ -68,7 +78,7 @@ void server_connection_closed(VarlinkServer *server, Connection *connection) {
         user_counts_remove(&server->users, connection->peer.uid);
         server->counters.connections--;
         if (server->n_entered == 0)
-                (void)sd_event_source_set_enabled(server->work_source, SD_EVENT_ONESHOT);
+                server_wake(server);
 }
 
 static void server_reap(VarlinkServer *server) {
@@ -90,6 +100,7 @@ static void server_destroy(VarlinkServer *server) {
         sd_event_source_disable_unref(server->resume);
         sd_event_source_disable_unref(server->half_timer);
         sd_event_source_disable_unref(server->work_source);
+        closep(&server->work_fd);
         sd_event_unref(server->event);
         free(server);
 }
@@ -105,10 +116,13 @@ void server_leave(VarlinkServer *server) {
                 server_destroy(server);
 }
 
-static int server_on_work(_unused_ sd_event_source *source, void *userdata) {
+static int server_on_work(_unused_ sd_event_source *source, int fd, _unused_ uint32_t revents,
+                          void *userdata) {
         VarlinkServer *server = userdata;
+        uint64_t ignored;
 
         server_enter(server);
+        (void)!read(fd, &ignored, sizeof(ignored));
         /* One round: those that are queued meanwhile wait for the next, after the loop has looked elsewhere.
          */
         for (size_t n = server->n_work; n > 0 && !TAILQ_EMPTY(&server->work); n--) {
@@ -117,6 +131,8 @@ static int server_on_work(_unused_ sd_event_source *source, void *userdata) {
                 server_unqueue_work(server, connection);
                 connection_turn(connection);
         }
+        if (server->n_work > 0)
+                server_wake(server);
         server_leave(server);
         return 0;
 }
@@ -331,14 +347,15 @@ void varlink_server_get_counters(const VarlinkServer *server, VarlinkServerCount
         *ret_counters = server->counters;
 }
 
-/* The sources that exist from start to end, disabled: so that enabling them later cannot fail. */
+/* The sources that exist from start to end, so that nothing can fail when they are needed. */
 static int server_add_sources(VarlinkServer *server) {
         int r;
 
-        r = sd_event_add_defer(server->event, &server->work_source, server_on_work, server);
-        if (r < 0)
-                return r;
-        r = sd_event_source_set_enabled(server->work_source, SD_EVENT_OFF);
+        server->work_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (server->work_fd < 0)
+                return -errno;
+        r = sd_event_add_io(server->event, &server->work_source, server->work_fd, EPOLLIN, server_on_work,
+                            server);
         if (r < 0)
                 return r;
 
@@ -392,6 +409,7 @@ int varlink_server_new(sd_event *event, const VarlinkServiceInfo *info, VarlinkS
                 .work = TAILQ_HEAD_INITIALIZER(server->work),
                 .doomed = TAILQ_HEAD_INITIALIZER(server->doomed),
                 .reserve_fd = -1,
+                .work_fd = -1,
         };
         r = server_setup(server);
         if (r < 0) {
