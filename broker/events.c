@@ -50,12 +50,13 @@ static void send_snapshot(Watch *watch) {
         encode_leases(w, watch->manager, NULL);
         json_write_object_end(w);
         event_end(watch, w);
+        watch->backlog_max = varlink_call_get_backlog(watch->call) + WATCH_BACKLOG_MAX;
         watch->lost = false;
 }
 
 /* True if @watch can take an event now; else it has lost one. */
 static bool watch_is_ready(Watch *watch) {
-        if (!watch->lost && varlink_call_get_backlog(watch->call) > WATCH_BACKLOG_MAX) {
+        if (!watch->lost && varlink_call_get_backlog(watch->call) > watch->backlog_max) {
                 watch->lost = true;
                 watch->manager->counters.watch_losses++;
         }

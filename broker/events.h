@@ -18,8 +18,9 @@ typedef struct Lease Lease;
 typedef struct LeaseStream LeaseStream;
 typedef struct Refusal Refusal;
 
-/* Beyond so many unread bytes a watcher, or the follower of one lease, is behind. */
-#define WATCH_BACKLOG_MAX  (4U * 1024 * 1024)
+/* Beyond so many unread bytes a watcher (not counting its snapshot), or the follower of one lease, is behind.
+ */
+#define WATCH_BACKLOG_MAX  (128U * 1024)
 #define FOLLOW_BACKLOG_MAX (64U * 1024)
 
 /* The changes of a lease, by their words in the interface. */
@@ -45,6 +46,7 @@ typedef struct Watch {
         Manager *manager;
         VarlinkCall *call;
         int64_t sequence;
+        size_t backlog_max; /* its last snapshot may be larger than all that may pile up behind it */
         bool lost;
 } Watch;
 

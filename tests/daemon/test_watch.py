@@ -158,6 +158,24 @@ class TestWatch(harness.TestCase):
         client.call("Release", leaseId=lease["leaseId"])
         self.assertEqual(self.lease_event(stream)[0], "ended")
 
+    def test_many_slow_readers(self):
+        """Anybody may watch, so what a reader that does not read can cost is small."""
+        broker = self.broker()
+        process = self.vmm(uid=harness.NOBODY)
+        for _ in range(100):
+            stranger = process.connect(broker)
+            self.addCleanup(stranger.close)
+            stranger.send("Watch", more=True)
+        client = self.client(broker, timeout=60)
+        for _ in range(10):
+            client.send_bytes(encode("Acquire", {"request": request(vm="v" * 255, bufferSize=4096)}) * 100)
+            leases = [client.receive_message()["parameters"]["lease"]["leaseId"] for _ in range(100)]
+            client.send_bytes(b"".join(encode("Release", {"leaseId": i}) for i in leases))
+            for _ in leases:
+                client.receive_message()
+        self.assertEqual(client.call("Describe")["host"]["counts"]["watchers"], 100)
+        self.assertLess(broker.resident_kib(), 40 * 1024)
+
 
 if __name__ == "__main__":
     harness.main()
