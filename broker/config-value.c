@@ -21,6 +21,9 @@
 #define COUNT_MAX  (1U << 20)
 #define GROUPS_MAX 64U
 
+/* One day: longer than anybody waits, and far from where sums of times overflow. */
+#define DURATION_MAX_USEC (UINT64_C(86400) * 1000000)
+
 /* As much of a value as a message repeats. */
 #define SHOWN_MAX 72U
 
@@ -79,14 +82,16 @@ int config_set_mode(const ConfigContext *context, const ConfigEntry *entry, void
 }
 
 int config_set_duration(const ConfigContext *context, const ConfigEntry *entry, void *field) {
-        switch (parse_duration(entry->value, field)) {
-        case 0:
-                return 0;
-        case PARSE_E_RANGE:
-                return refuse(context, entry, "too long a time");
-        default:
+        uint64_t usec;
+        int r;
+
+        r = parse_duration(entry->value, &usec);
+        if (r == PARSE_E_SYNTAX)
                 return refuse(context, entry, "not a time (10, 250ms, 1h 30min, ...)");
-        }
+        if (r || usec > DURATION_MAX_USEC)
+                return refuse(context, entry, "too long a time (1d at most)");
+        *(uint64_t *)field = usec;
+        return 0;
 }
 
 /* A number, or a name that this host knows; false if it does not. */

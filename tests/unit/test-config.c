@@ -264,7 +264,8 @@ static void test_bad_values(void **state) {
                         {"DefaultOwner=", "not an owner (host, guest, any, none)"},
                         {"DefaultMode=loud", "not a mode (exclusive, guest, shared)"},
                         {"RevokeGraceSec=soon", "not a time (10, 250ms, 1h 30min, ...)"},
-                        {"RevokeGraceSec=99999999999999999999", "too long a time"},
+                        {"RevokeGraceSec=99999999999999999999", "too long a time (1d at most)"},
+                        {"RevokeGraceSec=86401", "too long a time (1d at most)"},
                 },
           limits[] =
                   {
