@@ -20,6 +20,7 @@ import unittest
 SOURCE = pathlib.Path(os.environ["SPE_SOURCE_DIR"])
 PAGES = pathlib.Path(os.environ["SPE_MAN_DIR"])
 LIBRARY = os.environ["SPE_LIBRARY_DIR"]
+SANITIZE = os.environ.get("SPE_SANITIZE", "")
 sys.path.insert(0, str(SOURCE / "tests/daemon"))
 
 import harness  # noqa: E402
@@ -131,7 +132,7 @@ class Examples(harness.TestCase):
         source, program = self.work / "example.c", self.work / "example"
         source.write_text(block)
         subprocess.run(["cc", "-std=gnu17", "-Wall", "-Wextra", "-Werror", f"-I{SOURCE}/include", str(source),
-                        "-o", str(program), f"-L{LIBRARY}", f"-Wl,-rpath,{LIBRARY}", "-lspebroker"], check=True)
+                        *([f"-fsanitize={SANITIZE}"] if SANITIZE else []), "-o", str(program), f"-L{LIBRARY}", f"-Wl,-rpath,{LIBRARY}", "-lspebroker"], check=True)
         done = subprocess.run([str(program), str(self.daemon.socket_path)], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
                               timeout=harness.DEADLINE)
