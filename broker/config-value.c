@@ -117,8 +117,10 @@ static int add_group(const ConfigContext *context, const ConfigEntry *entry, con
         if (list->n == GROUPS_MAX)
                 return refuse(context, entry, "too many groups");
         if (!resolve_group(name, &list->gids[list->n])) {
-                config_warn(context, entry->file, entry->line, "%s=: no group %s on this host", entry->key,
-                            show(name, buffer));
+                /* A default's group may well be missing: then only root, and whoever else is named, may. */
+                if (entry->line > 0)
+                        config_warn(context, entry->file, entry->line, "%s=: no group %s on this host",
+                                    entry->key, show(name, buffer));
                 return 0;
         }
         list->n++;

@@ -175,6 +175,18 @@ static int listen_own(Manager *manager, Listener *listener) {
         return 0;
 }
 
+/* The journal's one line of a start, and 'systemctl status'. */
+static void tell_ready(const Manager *manager) {
+        const char *simulated = manager->options.simulate;
+        size_t n = manager->model.instances.n;
+        char status[128];
+
+        (void)snprintf(status, sizeof(status), "brokering %zu SPU%s%s%s", n, n == 1 ? "" : "s",
+                       simulated ? " of the simulated host " : "", simulated ?: "");
+        log_message(LOG_INFO, "%s", status);
+        sd_notifyf(0, "READY=1\nSTATUS=%s", status);
+}
+
 static int run(const ManagerOptions *options) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         _cleanup_(manager_freep) Manager *manager = NULL;
@@ -205,10 +217,7 @@ static int run(const ManagerOptions *options) {
         }
 
         manager_log_problems(manager);
-        log_message(LOG_INFO, "brokering %zu SPUs%s%s", manager->model.instances.n,
-                    options->simulate ? " of the simulated host " : "", options->simulate ?: "");
-        sd_notifyf(0, "READY=1\nSTATUS=Brokering %zu SPUs%s%s", manager->model.instances.n,
-                   options->simulate ? " of the simulated host " : "", options->simulate ?: "");
+        tell_ready(manager);
         r = sd_event_loop(event);
         sd_notify(0, "STOPPING=1");
         return r;
