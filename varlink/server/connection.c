@@ -32,7 +32,7 @@
 #define OUTPUT_MARK (256U * 1024U)
 
 /* Calls answered in one turn; the others wait for the next. */
-#define TURN_CALLS_MAX 64U
+#define TURN_CALLS_MAX 16U
 
 /* Linux 6.5; the C library of an older distribution does not name it. */
 #ifndef SO_PEERPIDFD

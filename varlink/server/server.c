@@ -23,6 +23,9 @@
 /* Connections accepted in one turn; the others wait in the backlog. */
 #define ACCEPT_TURN_MAX 16U
 
+/* Connections of the work list that get a turn before the loop looks at anything else. */
+#define WORK_TURN_MAX 16U
+
 /* After running out of descriptors or memory, listeners are looked at again. */
 #define RESUME_USEC UINT64_C(500000)
 
@@ -120,12 +123,13 @@ static int server_on_work(_unused_ sd_event_source *source, int fd, _unused_ uin
                           void *userdata) {
         VarlinkServer *server = userdata;
         uint64_t ignored;
+        size_t n;
 
         server_enter(server);
         (void)!read(fd, &ignored, sizeof(ignored));
-        /* One round: those that are queued meanwhile wait for the next, after the loop has looked elsewhere.
-         */
-        for (size_t n = server->n_work; n > 0 && !TAILQ_EMPTY(&server->work); n--) {
+        /* Those that are queued meanwhile, or are too many, wait until the loop has looked elsewhere. */
+        n = server->n_work < WORK_TURN_MAX ? server->n_work : WORK_TURN_MAX;
+        for (; n > 0 && !TAILQ_EMPTY(&server->work); n--) {
                 Connection *connection = TAILQ_FIRST(&server->work);
 
                 server_unqueue_work(server, connection);
