@@ -278,13 +278,15 @@ static void test_expiry(void **state) {
         _cleanup_(client_freep) Client *client = client_new(broker);
         const AssignmentTable *table = &broker->manager->model.assignments;
 
-        assert_fine(
-                client_call(client, ADMIN "Assign", "{\"cpus\":\"0\",\"owner\":\"host\",\"forUSec\":20000}"));
+        assert_fine(client_call(client, ADMIN "Assign",
+                                "{\"cpus\":\"0\",\"owner\":\"host\",\"forUSec\":" LONG_USEC "}"));
         assert_int_equal(table->n, 1);
         assert_int_equal(table->entries[0]->origin, ASSIGNMENT_ORIGIN_RUNTIME);
         assert_error(client_call(client, BROKER "Acquire",
                                  "{\"request\":{\"vm\":\"b\",\"vcpus\":1,\"cpus\":\"0\"}}"),
                      BROKER "NotAssigned");
+        assert_fine(
+                client_call(client, ADMIN "Assign", "{\"cpus\":\"0\",\"owner\":\"none\",\"forUSec\":1000}"));
         broker_wait(broker, table->n == 0);
         acquire_for(client, getpid(), "b", "0", "guest");
 
