@@ -37,6 +37,8 @@ EXPECTED = [
     "kept",
     "shrunk",
     "assigned away",
+    "gone",
+    "back",
 ]
 EXPECTED += [f"Acquire {word}" for word in REFUSALS.split() + ["Busy"]]
 SIZES = [
@@ -72,7 +74,12 @@ class Host:
         for i, cut in enumerate(cuts):
             cap = rng.choice((None, None, 0, 64 * KIB, 2 * MIB, 3 * MIB, 32 * MIB))
             self.parts.append(
-                {"cpus": f"{first}-{cut - 1}", "max": cap, "partial": i > 0 and rng.random() < 0.15}
+                {
+                    "cpus": f"{first}-{cut - 1}",
+                    "max": cap,
+                    "partial": i > 0 and rng.random() < 0.15,
+                    "gone": False,
+                }
             )
             first = cut
         self.cpus = set(range(self.total))
@@ -152,12 +159,15 @@ class Host:
                 self.assigned.get(origin, {}).pop(cpu, None)
 
     def write(self, root):
-        host = tree.Tree(
-            root, f"0-{self.total - 1}" if self.total > 1 else "0", online=sizes.cpulist(self.online)
-        )
-        for i, part in enumerate(self.parts):
-            host.instance(i, part["cpus"], type=None if part["partial"] else 8 + i, max_buff_size=part["max"])
+        all_cpus = f"0-{self.total - 1}"
+        host = tree.Tree(root, all_cpus, online=sizes.cpulist(self.online))
+        for i in range(len(self.parts)):
+            self.write_part(host, i)
         return host
+
+    def write_part(self, host, i):
+        part = self.parts[i]
+        host.instance(i, part["cpus"], type=None if part["partial"] else 8 + i, max_buff_size=part["max"])
 
 
 class Run:
@@ -364,7 +374,9 @@ class Run:
         self.what = f"update {lease['leaseId']} from {lease['cpus']} to {sizes.cpulist(cpus)}"
         instance = self.state.find(lease["instance"])
         held = sizes.cpus(lease["cpus"])
-        if not cpus <= instance.online:
+        if instance.state != "ready":
+            right = {"InstanceNotReady"}
+        elif not cpus <= instance.online:
             right = {"NoInstanceForCpus"}
         elif not all(self.state.allowed(instance, cpu, lease["vm"], lease["vmOrigin"]) for cpu in cpus):
             right = {"NotAssigned"}
@@ -385,8 +397,14 @@ class Run:
                 reply["lease"],
             )
 
+    def known_cpus(self):
+        return set().union(*(i.cpus for i in self.state.instances))
+
     def step_assign(self):
         cpus, owner, vm = self.host.some_assignment(self.rng)
+        cpus = cpus & self.known_cpus()
+        if not cpus:
+            return
         runtime = self.rng.random() < 0.4
         self.what = f"assign {sizes.cpulist(cpus)} to {owner} {vm} runtime={runtime}"
         before = self.state
@@ -396,7 +414,7 @@ class Run:
 
     def step_unassign(self):
         cpus = self.host.some_cpus(self.rng) if self.rng.random() < 0.5 else self.host.cpus
-        cpus &= set().union(*(i.cpus for i in self.state.instances))
+        cpus = cpus & self.known_cpus()
         if cpus:
             self.what = f"unassign {sizes.cpulist(cpus)}"
             before = self.state
@@ -456,17 +474,34 @@ class Run:
         self.broker.tree.online(sizes.cpulist(self.host.online))
         self.admin.call("Rescan")
 
+    def step_driver(self):
+        """An instance goes, with whatever leases are on it, or comes back as it was."""
+        at = self.rng.randrange(len(self.host.parts))
+        missing = [i for i, part in enumerate(self.host.parts) if part["gone"]]
+        if missing and self.rng.random() < 0.75:
+            at = self.rng.choice(missing)
+        part = self.host.parts[at]
+        part["gone"] = not part["gone"]
+        self.what = f"arm_spe_{at} is {'gone' if part['gone'] else 'back'}"
+        if part["gone"]:
+            self.broker.tree.remove_instance(at)
+        else:
+            self.host.write_part(self.broker.tree, at)
+        self.admin.call("Rescan")
+        self.seen["gone" if part["gone"] else "back"] += 1
+
     STEPS = [
         (step_acquire, 55),
         (step_release, 14),
         (step_update, 8),
-        (step_wait, 10),
+        (step_wait, 14),
         (step_leave, 2),
         (step_assign, 4),
         (step_unassign, 5),
         (step_revoke, 4),
         (step_die, 2),
         (step_online, 2),
+        (step_driver, 2),
     ]
 
     def go(self, steps):
