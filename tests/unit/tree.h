@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * A directory tree in /tmp for one test: made by tree_setup(), removed whole by tree_teardown(). Missing
- * directories on the way to a file are made.
+ * A directory tree in memory (/dev/shm, else /tmp) for one test: made by tree_setup(), removed whole by
+ * tree_teardown(). Missing directories on the way to a file are made.
  */
 
 #include <fcntl.h>
@@ -34,9 +34,12 @@ _unused_ static int tree_setup(void **state) {
 
         if (!tree)
                 return -1;
-        strcpy(tree->path, "/tmp/spe-test-XXXXXX");
-        if (!mkdtemp(tree->path))
-                return -1;
+        strcpy(tree->path, "/dev/shm/spe-test-XXXXXX");
+        if (!mkdtemp(tree->path)) {
+                strcpy(tree->path, "/tmp/spe-test-XXXXXX");
+                if (!mkdtemp(tree->path))
+                        return -1;
+        }
         tree->fd = open(tree->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         *state = tree;
         return tree->fd < 0 ? -1 : 0;
