@@ -199,6 +199,23 @@ class TestPrecedence(AssignCase):
         self.assertEqual(self.assignments(broker, "arm_spe_0"), [("4-11", "host", None, "persistent")])
         self.assertEqual(self.assignments(broker, "arm_spe_1"), [])
 
+    def test_cannot_be_saved(self):
+        """What cannot be kept is not promised: an error, and everything as it was."""
+        broker = self.new_broker()
+        blocked = broker.root / "var/lib"
+        blocked.parent.mkdir(parents=True, exist_ok=True)
+        blocked.write_text("a file where a directory is needed")
+        broker.start()
+        client = self.client(broker)
+        client.send("Assign", {"cpus": "4", "owner": "none"})
+        self.assertIn("error", client.receive_message())
+        client.expected.clear()
+        self.assertEqual(self.assignments(broker), [])
+        client.call("Acquire", request=request(cpus="4"))
+        blocked.unlink()
+        client.call("Assign", cpus="5", owner="none")
+        self.assertEqual(self.assignments(broker), [("5", "none", None, "persistent")])
+
     def test_bad_state_files(self):
         """Whatever is found in the state directory, the daemon starts, and can save again."""
         broker = self.broker()
