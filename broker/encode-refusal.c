@@ -9,11 +9,10 @@
 
 #include "broker/encode.h"
 
-#define ERROR_PREFIX   "io.spebroker.Broker."
 #define ERROR_NAME_MAX 64U
 
 static const char *error_name(const Refusal *refusal, char name[static ERROR_NAME_MAX]) {
-        snprintf(name, ERROR_NAME_MAX, ERROR_PREFIX "%s", refusal_kind_to_string(refusal->kind));
+        snprintf(name, ERROR_NAME_MAX, BROKER_ERROR_PREFIX "%s", refusal_kind_to_string(refusal->kind));
         return name;
 }
 
@@ -46,13 +45,6 @@ static void encode_holders(JsonWriter *w, const Refusal *refusal) {
         json_write_array_end(w);
 }
 
-static void write_int_if(JsonWriter *w, const char *key, bool there, uint64_t value) {
-        if (there)
-                json_write_int(w, key, (int64_t)value);
-        else
-                json_write_null(w, key);
-}
-
 void encode_refusal(JsonWriter *w, const char *key, const Refusal *refusal) {
         bool limit = refusal->kind == REFUSAL_LIMIT_EXCEEDED;
         bool size = refusal->kind == REFUSAL_BUFFER_SIZE_NOT_REPRESENTABLE;
@@ -77,9 +69,9 @@ void encode_refusal(JsonWriter *w, const char *key, const Refusal *refusal) {
         json_write_string(w, "owner", refusal->owner);
         json_write_string(w, "assignedVm", refusal->assigned_vm);
         json_write_string(w, "limit", refusal->limit);
-        write_int_if(w, "requested", limit || size, refusal->requested);
-        write_int_if(w, "available", limit, refusal->available);
-        write_int_if(w, "nearest", size, refusal->nearest);
+        encode_int_or_null(w, "requested", limit || size, refusal->requested);
+        encode_int_or_null(w, "available", limit, refusal->available);
+        encode_int_or_null(w, "nearest", size, refusal->nearest);
         if (refusal->kind == REFUSAL_BUSY)
                 encode_holders(w, refusal);
         else
@@ -139,6 +131,6 @@ void encode_refusal_error(VarlinkCall *call, const Refusal *refusal) {
 }
 
 void encode_no_such_lease(VarlinkCall *call, const char *id) {
-        json_write_string(varlink_call_error(call, ERROR_PREFIX "NoSuchLease"), "leaseId", id);
+        json_write_string(varlink_call_error(call, BROKER_ERROR_PREFIX "NoSuchLease"), "leaseId", id);
         varlink_call_send(call);
 }

@@ -14,7 +14,7 @@
 
 #define MEMLOCK_UNMANAGED "unmanaged"
 
-static void write_size_or_null(JsonWriter *w, const char *key, bool there, uint64_t value) {
+void encode_int_or_null(JsonWriter *w, const char *key, bool there, uint64_t value) {
         if (there)
                 json_write_int(w, key, (int64_t)value);
         else
@@ -43,7 +43,7 @@ static void encode_remaining(JsonWriter *w, const Lease *lease) {
         bool counts = lease->deadline_usec != UINT64_MAX &&
                       (lease->state == LEASE_STATE_QUEUED || lease->state == LEASE_STATE_REVOKING);
 
-        write_size_or_null(w, "remainingUSec", counts,
+        encode_int_or_null(w, "remainingUSec", counts,
                            lease->deadline_usec > now ? lease->deadline_usec - now : 0);
 }
 
@@ -66,7 +66,7 @@ void encode_lease(JsonWriter *w, const char *key, const Lease *lease) {
         json_write_string(w, "vm", lease->request.vm);
         json_write_string(w, "vmOrigin", vm_origin_to_string(lease->request.policy.vm_origin));
         json_write_string(w, "instance", lease->instance_name);
-        write_size_or_null(w, "pmuType", instance && instance->state == INSTANCE_STATE_READY,
+        encode_int_or_null(w, "pmuType", instance && instance->state == INSTANCE_STATE_READY,
                            instance ? instance->pmu_type : 0);
         json_write_cpuset(w, "cpus", &lease->cpus);
         json_write_int(w, "vcpus", lease->request.policy.vcpus);
@@ -146,7 +146,7 @@ static void encode_assignment(JsonWriter *w, const Manager *manager, const Assig
         json_write_string(w, "vm", assignment->vm);
         json_write_string(w, "origin", assignment_origin_to_string(assignment->origin));
         json_write_string(w, "state", assign_count_barred(manager, cpus) > 0 ? "draining" : "active");
-        write_size_or_null(w, "remainingUSec", ends,
+        encode_int_or_null(w, "remainingUSec", ends,
                            assignment->until_usec > now ? assignment->until_usec - now : 0);
         json_write_object_end(w);
 }
@@ -171,7 +171,7 @@ static void encode_assignments(JsonWriter *w, const Manager *manager, const CpuS
 }
 
 static void encode_capability(JsonWriter *w, const char *key, int64_t value) {
-        write_size_or_null(w, key, value >= 0, (uint64_t)value);
+        encode_int_or_null(w, key, value >= 0, (uint64_t)value);
 }
 
 static void encode_capabilities(JsonWriter *w, const Spu *spu) {
@@ -199,7 +199,7 @@ void encode_instance(JsonWriter *w, const char *key, const Manager *manager, con
 
         json_write_object_begin(w, key);
         json_write_string(w, "name", instance->name);
-        write_size_or_null(w, "pmuType", instance->state == INSTANCE_STATE_READY, instance->pmu_type);
+        encode_int_or_null(w, "pmuType", instance->state == INSTANCE_STATE_READY, instance->pmu_type);
         json_write_string(w, "state", instance_state_to_string(instance->state));
         json_write_string(w, "guest", guest_support_to_string(instance->guest));
         json_write_string(w, "guestReason", instance->guest_reason);
@@ -208,7 +208,7 @@ void encode_instance(JsonWriter *w, const char *key, const Manager *manager, con
         json_write_cpuset(w, "leasedCpus", &leased);
         json_write_string(w, "sessionCpus", "");
         encode_assignments(w, manager, &instance->cpus);
-        write_size_or_null(w, "maxBufferSize", instance->max_buffer_size > 0, instance->max_buffer_size);
+        encode_int_or_null(w, "maxBufferSize", instance->max_buffer_size > 0, instance->max_buffer_size);
         encode_capabilities(w, spu);
         json_write_string(w, "driver", driver_kind_to_string(manager->topology->driver));
         json_write_int(w, "charge", (int64_t)instance->charge);

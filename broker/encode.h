@@ -13,6 +13,12 @@
 #include "policy/decide.h"
 #include "varlink/json-write.h"
 
+/* Errors carry the name of the interface whose method they answer. */
+#define BROKER_ERROR_PREFIX "io.spebroker.Broker."
+#define ADMIN_ERROR_PREFIX  "io.spebroker.Admin."
+
+/* For members that not every object has. */
+void encode_int_or_null(JsonWriter *w, const char *key, bool there, uint64_t value);
 void encode_lease(JsonWriter *w, const char *key, const Lease *lease);
 /* "leases": all, or those of @vm. */
 void encode_leases(JsonWriter *w, const Manager *manager, const char *vm);

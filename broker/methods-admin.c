@@ -12,8 +12,6 @@
 #include "broker/methods.h"
 #include "broker/settle.h"
 
-#define ADMIN_ERROR_PREFIX "io.spebroker.Admin."
-
 static bool is_administrator(const Manager *manager, const VarlinkCall *call) {
         return access_is_administrator(manager->config, varlink_call_get_peer(call));
 }

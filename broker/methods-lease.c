@@ -34,7 +34,7 @@ static int read_request(Manager *manager, VarlinkCall *call, struct json_object 
         case REQUEST_E_PERMISSION_DENIED:
                 return varlink_call_permission_denied(call);
         case REQUEST_E_NO_PROCESS:
-                w = varlink_call_error(call, "io.spebroker.Broker.NoSuchProcess");
+                w = varlink_call_error(call, BROKER_ERROR_PREFIX "NoSuchProcess");
                 json_write_int(w, "pid", fault.pid);
                 varlink_call_send(call);
                 return 0;

@@ -59,7 +59,7 @@ int method_list_sessions(VarlinkCall *call, _unused_ struct json_object *paramet
         if (!may_read(manager, call))
                 return varlink_call_permission_denied(call);
 
-        json_write_string(varlink_call_error(call, "io.spebroker.Broker.ArbitrationUnavailable"), "reason",
+        json_write_string(varlink_call_error(call, BROKER_ERROR_PREFIX "ArbitrationUnavailable"), "reason",
                           NO_ARBITRATION_REASON);
         varlink_call_send(call);
         return 0;
