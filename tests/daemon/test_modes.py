@@ -82,7 +82,9 @@ class TestModes(harness.TestCase):
         if subprocess.run(["mount", "-t", "cgroup2", "none", groups], capture_output=True).returncode:
             self.skipTest("no control groups here")
         self.addCleanup(subprocess.run, ["umount", "-l", groups], check=True)
-        if subprocess.run(["unshare", "--mount", "--propagation", "private", "true"], capture_output=True).returncode:
+        if subprocess.run(
+            ["unshare", "--mount", "--propagation", "private", "true"], capture_output=True
+        ).returncode:
             self.skipTest("no mount namespaces here")
         group = groups / "system.slice" / unit
         created = [d for d in (group.parent, group) if not d.exists()]
