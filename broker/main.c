@@ -193,7 +193,7 @@ static int run(const ManagerOptions *options) {
         _cleanup_(listener_deinit) Listener listener = LISTENER_NULL(-1);
         int r, n_activated;
 
-        r = sd_event_default(&event);
+        r = sd_event_new(&event); /* not the default one, which asks for its thread in every turn */
         if (r < 0)
                 return r;
         r = manager_new(event, options, &manager);
