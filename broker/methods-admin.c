@@ -27,12 +27,33 @@ static void no_such_instance(Manager *manager, VarlinkCall *call, const char *na
         varlink_call_send(call);
 }
 
+/* The CPUs that an instance has. */
+static CpuSet instance_cpus(const Manager *manager) {
+        CpuSet cpus = CPUSET_NULL;
+
+        for (size_t i = 0; i < manager->model.instances.n; i++)
+                cpuset_or(&cpus, &manager->model.instances.entries[i]->cpus);
+
+        return cpus;
+}
+
+/* The CPUs that an assignment speaks of: those of an instance that is not there any more, too. */
+static CpuSet assigned_cpus(const Manager *manager) {
+        CpuSet cpus = CPUSET_NULL;
+
+        for (size_t i = 0; i < manager->model.assignments.n; i++)
+                cpuset_or(&cpus, &manager->model.assignments.entries[i]->cpus);
+
+        return cpus;
+}
+
 /*
- * The CPUs that cpus and instance mean: one of them, or both, and then cpus must be the instance's. CPUs that
- * no instance has are refused. False: it has been answered.
+ * The CPUs that cpus and instance mean: one of them, or both, and then cpus must be the instance's. Without
+ * an instance they must all be in @known. False: it has been answered.
  */
-static bool read_cpus(Manager *manager, VarlinkCall *call, struct json_object *parameters, CpuSet *ret_cpus) {
-        CpuSet cpus = CPUSET_NULL, known = CPUSET_NULL;
+static bool read_cpus(Manager *manager, VarlinkCall *call, struct json_object *parameters, CpuSet known,
+                      CpuSet *ret_cpus) {
+        CpuSet cpus = CPUSET_NULL;
         const char *name;
         bool there;
 
@@ -51,9 +72,7 @@ static bool read_cpus(Manager *manager, VarlinkCall *call, struct json_object *p
                 known = instance->cpus;
                 if (!there)
                         cpus = known;
-        } else
-                for (size_t i = 0; i < manager->model.instances.n; i++)
-                        cpuset_or(&known, &manager->model.instances.entries[i]->cpus);
+        }
 
         if (cpuset_is_empty(&cpus) || !cpuset_is_subset(&cpus, &known)) {
                 varlink_call_invalid_parameter(call, "cpus");
@@ -105,7 +124,7 @@ int method_assign(VarlinkCall *call, struct json_object *parameters, void *userd
                 return varlink_call_invalid_parameter(call, "vm");
         if (!read_duration(manager, parameters, &origin, &until_usec))
                 return varlink_call_invalid_parameter(call, "forUSec");
-        if (!read_cpus(manager, call, parameters, &cpus))
+        if (!read_cpus(manager, call, parameters, instance_cpus(manager), &cpus))
                 return 0;
 
         if (varlink_call_wants_more(call)) {
@@ -127,12 +146,13 @@ int method_assign(VarlinkCall *call, struct json_object *parameters, void *userd
 
 int method_unassign(VarlinkCall *call, struct json_object *parameters, void *userdata) {
         Manager *manager = userdata;
-        CpuSet cpus;
+        CpuSet known = instance_cpus(manager), assigned = assigned_cpus(manager), cpus;
         int r;
 
         if (!is_administrator(manager, call))
                 return varlink_call_permission_denied(call);
-        if (!read_cpus(manager, call, parameters, &cpus))
+        cpuset_or(&known, &assigned);
+        if (!read_cpus(manager, call, parameters, known, &cpus))
                 return 0;
 
         r = assign_clear(manager, &cpus);
@@ -154,7 +174,8 @@ int method_revoke(VarlinkCall *call, struct json_object *parameters, void *userd
         if (request_get_int(parameters, "graceUSec", &grace_usec) && grace_usec < 0)
                 return varlink_call_invalid_parameter(call, "graceUSec");
 
-        request_get_string(parameters, "reason", &reason);
+        if (request_get_string(parameters, "reason", &reason) && !request_reason_is_valid(reason))
+                return varlink_call_invalid_parameter(call, "reason");
         request_get_string(parameters, "leaseId", &id);
         lease = lease_find(&manager->leases, id);
         if (!lease) {

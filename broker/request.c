@@ -90,10 +90,18 @@ static bool has_control(const char *text) {
         return false;
 }
 
-bool request_vm_name_is_valid(const char *name) {
-        size_t n = strlen(name);
+static bool is_plain_text(const char *text, size_t max) {
+        size_t n = strlen(text);
 
-        return n > 0 && n <= REQUEST_VM_NAME_MAX && !has_control(name);
+        return n > 0 && n <= max && !has_control(text);
+}
+
+bool request_vm_name_is_valid(const char *name) {
+        return is_plain_text(name, REQUEST_VM_NAME_MAX);
+}
+
+bool request_reason_is_valid(const char *reason) {
+        return is_plain_text(reason, REQUEST_REASON_MAX);
 }
 
 static int invalid(RequestFault *fault, const char *parameter) {
@@ -142,7 +150,7 @@ static int parse_strings(struct json_object *object, LeaseRequest *request, Requ
         }
 
         if (request_get_string(object, "requestId", &text)) {
-                if (!*text || strlen(text) > REQUEST_ID_LENGTH_MAX || has_control(text))
+                if (!is_plain_text(text, REQUEST_ID_LENGTH_MAX))
                         return invalid(fault, "requestId");
                 request->id = strdup(text);
                 if (!request->id)

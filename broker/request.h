@@ -20,6 +20,7 @@ typedef struct LeaseOwner LeaseOwner;
 #define REQUEST_VCPUS_MAX         4096
 #define REQUEST_VM_NAME_MAX       255U
 #define REQUEST_INSTANCE_NAME_MAX 255U
+#define REQUEST_REASON_MAX        255U
 #define REQUEST_ID_LENGTH_MAX     64U
 
 enum {
@@ -55,6 +56,8 @@ int request_parse(Manager *manager, const VarlinkPeer *peer, struct json_object 
 
 /* 1 to 255 bytes, no control characters (C0, DEL, C1). */
 bool request_vm_name_is_valid(const char *name);
+/* 1 to REQUEST_REASON_MAX bytes, no control characters: it is shown to people. */
+bool request_reason_is_valid(const char *reason);
 
 /*
  * Reads optional members of checked parameters: false if absent or null. The pieces that methods share.

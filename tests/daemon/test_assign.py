@@ -330,6 +330,16 @@ class TestLeasesInTheWay(AssignCase):
         self.admin.call("Unassign", instance="arm_spe_0")
         self.assertEqual(self.owner.call("Acquire", request=request())["lease"]["instance"], "arm_spe_0")
 
+    def test_unassign_vanished(self):
+        """Of an instance that is not there any more, the assignment can still be taken back, and nothing else."""
+        self.admin.call("Assign", instance="arm_spe_1", owner="host")
+        self.daemon.tree.remove_instance(1)
+        self.admin.call("Rescan")
+        self.invalid("cpus", self.admin, "Assign", cpus="4-11", owner="none")
+        self.invalid("cpus", self.admin, "Unassign", cpus="4-12")
+        self.admin.call("Unassign", cpus="4-11")
+        self.invalid("cpus", self.admin, "Unassign", cpus="4-11")
+
     def test_config_change(self):
         """A reload that takes CPUs away is like an assignment."""
         lease, stream = self.acquire(cpus="4-5")

@@ -179,8 +179,18 @@ class TestRanges(harness.TestCase):
         lease = client.call("Acquire", request=REQUEST)["lease"]
         self.invalid("graceUSec", client, "Revoke", leaseId=lease["leaseId"], graceUSec=-1)
         self.assertEqual(broker.lease(lease["leaseId"])["state"], "granted")
-        client.call("Revoke", leaseId=lease["leaseId"], graceUSec=2**63 - 1, reason="x" * 100000)
+        client.call("Revoke", leaseId=lease["leaseId"], graceUSec=2**63 - 1)
         self.assertEqual(broker.lease(lease["leaseId"])["state"], "revoking")
+
+    def test_reason(self):
+        broker = self.broker()
+        client = self.client(broker)
+        lease = client.call("Acquire", request=REQUEST)["lease"]
+        for reason in ("", "x" * 256, "one\nline", "\x1b[2J"):
+            self.invalid("reason", client, "Revoke", leaseId=lease["leaseId"], reason=reason)
+        self.assertEqual(broker.lease(lease["leaseId"])["state"], "granted")
+        client.call("Revoke", leaseId=lease["leaseId"], reason="x" * 255)
+        self.assertEqual(broker.lease(lease["leaseId"])["reason"], "x" * 255)
 
 
 if __name__ == "__main__":
