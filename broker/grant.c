@@ -32,6 +32,8 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
         manager->counters.leases_granted++;
         if (manager->leases.n_revoked > 0)
                 manager_mark_dirty(manager, DIRTY_CONTENTION);
+        if (manager->leases.n_waiting > 0) /* a limit that is used up now is a refusal to those who wait */
+                manager_mark_dirty(manager, DIRTY_QUEUE);
 
         events_lease(manager, lease, LEASE_CHANGE_GRANTED);
         return 0;
