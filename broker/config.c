@@ -77,7 +77,7 @@ static int load_dropins(ConfigLoader *loader, int dir_fd, const char *path, cons
         if ((unsigned)n > DROPINS_MAX)
                 r = config_fault_set(loader->context.fault, shown, 0, "more than %u files", DROPINS_MAX);
         for (int i = 0; i < n; i++) {
-                char file[PATH_MAX];
+                char file[PATH_MAX + 1 + sizeof(names[i]->d_name)];
 
                 if (r == 0) {
                         (void)snprintf(file, sizeof(file), "%s/%s", shown, names[i]->d_name);

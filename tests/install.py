@@ -49,7 +49,8 @@ def build(source, work):
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work)
     directory = os.path.join(work, "build")
-    run("cmake", "--preset", "release", "-S", source, "-B", directory, cwd=source)
+    # The optimiser warns of what the debug build does not see.
+    run("cmake", "--preset", "release", "-S", source, "-B", directory, "-DSPE_WERROR=ON", cwd=source)
     run("cmake", "--build", directory, "-j", str(os.cpu_count()))
     run("cmake", "--install", directory, "--prefix", os.path.join(work, PREFIX))
     return True

@@ -181,7 +181,7 @@ def confined(_source, work):
 def work_under(speadm, path):
     """A lease for a process of root is granted, listed, and revoked by killing its owner."""
     owner = subprocess.Popen([speadm, "--socket", path, "run", "--vm", "confined", "--vcpus", "2", "--",
-                              "/bin/sh", "-c", 'echo "$SPE_BROKER_LEASE"; exec sleep 60'],
+                              "/bin/sh", "-c", 'echo "$SPE_BROKER_LEASE"; exec tail -f /dev/null'],
                              stdout=subprocess.PIPE, text=True)
     try:
         lease = owner.stdout.readline().strip()

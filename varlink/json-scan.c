@@ -247,7 +247,7 @@ static int skip_fraction(JsonScan *scan, bool *ret_any) {
 }
 
 static int read_double(JsonScan *scan, const char *begin, JsonNumber *ret_number) {
-        double real;
+        double real = 0;
         int r;
 
         r = convert_double(begin, (size_t)(scan->next - begin), &real);
