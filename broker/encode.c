@@ -123,13 +123,15 @@ void encode_assign_reply(VarlinkCall *call, const Manager *manager, const CpuSet
         assign_reply_end(call, w);
 }
 
-void encode_assign_first_reply(VarlinkCall *call, const Manager *manager, bool continues) {
+void encode_assign_first_reply(VarlinkCall *call, const Manager *manager, const CpuSet *cpus,
+                               bool continues) {
         JsonWriter *w = varlink_call_reply(call, continues);
         const Lease *lease;
 
         json_write_array_begin(w, "affected");
         TAILQ_FOREACH(lease, &manager->leases.all, link)
-                if (lease->affected_generation == manager->settle_generation)
+                if (lease->affected_generation == manager->settle_generation ||
+                    assign_bars(manager, lease, cpus))
                         encode_lease(w, NULL, lease);
         assign_reply_end(call, w);
 }

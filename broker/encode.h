@@ -38,5 +38,5 @@ void encode_refusal_error(VarlinkCall *call, const Refusal *refusal);
 
 /* A later reply of Assign with 'more': the leases that are still in the way on @cpus. */
 void encode_assign_reply(VarlinkCall *call, const Manager *manager, const CpuSet *cpus, bool continues);
-/* The first: those that the last run of settle() took CPUs from. */
-void encode_assign_first_reply(VarlinkCall *call, const Manager *manager, bool continues);
+/* The first: also those that the last run of settle() took CPUs from. */
+void encode_assign_first_reply(VarlinkCall *call, const Manager *manager, const CpuSet *cpus, bool continues);

@@ -97,6 +97,7 @@ void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const cha
                 return; /* it has nothing left to take */
 
         lease->kill = lease->kill || kill;
+        lease->barred = false; /* whoever revokes for that says so afterwards */
         if (lease->deadline_usec == UINT64_MAX || deadline < lease->deadline_usec) {
                 lease->deadline_usec = deadline;
                 lease->grace_usec = grace_usec;
@@ -109,6 +110,15 @@ void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const cha
         manager_mark_dirty(manager, DIRTY_DEADLINES);
         events_lease(manager, lease,
                      lease->state == LEASE_STATE_REVOKED ? LEASE_CHANGE_REVOKED : LEASE_CHANGE_REVOKING);
+}
+
+void lease_restore(Manager *manager, Lease *lease) {
+        lease->state = LEASE_STATE_GRANTED;
+        lease->barred = false;
+        lease->deadline_usec = UINT64_MAX;
+        lease_set_reason(lease, NULL);
+        lease_unlink_revoking(lease);
+        events_lease(manager, lease, LEASE_CHANGE_RESTORED);
 }
 
 /* SIGTERM first, SIGKILL after a second grace. By pidfd: never another process. */

@@ -19,7 +19,7 @@ static const char *const lease_changes[_LEASE_CHANGE_MAX] = {
         [LEASE_CHANGE_UPDATED] = "updated",     [LEASE_CHANGE_CPUS] = "cpus",
         [LEASE_CHANGE_CONTENDED] = "contended", [LEASE_CHANGE_UNCONTENDED] = "uncontended",
         [LEASE_CHANGE_REVOKING] = "revoking",   [LEASE_CHANGE_REVOKED] = "revoked",
-        [LEASE_CHANGE_ENDED] = "ended",
+        [LEASE_CHANGE_RESTORED] = "restored",   [LEASE_CHANGE_ENDED] = "ended",
 };
 
 const char *lease_change_to_string(LeaseChange change) {

@@ -34,6 +34,7 @@ typedef enum LeaseChange {
         LEASE_CHANGE_UNCONTENDED,
         LEASE_CHANGE_REVOKING,
         LEASE_CHANGE_REVOKED,
+        LEASE_CHANGE_RESTORED,
         LEASE_CHANGE_ENDED,
         _LEASE_CHANGE_MAX,
 } LeaseChange;

@@ -57,6 +57,7 @@ void lease_move(Manager *manager, Lease *lease, const CpuSet *cpus, LeaseChange 
         occupancy_add(occupancy, mode, cpus);
         lease->cpus = *cpus;
 
-        manager_mark_dirty(manager, DIRTY_QUEUE | (manager->leases.n_revoked > 0 ? DIRTY_CONTENTION : 0));
+        manager_mark_dirty(manager, DIRTY_QUEUE | (manager->leases.n_revoked > 0 ? DIRTY_CONTENTION : 0) |
+                                            (lease->barred ? DIRTY_ASSIGNMENTS : 0));
         events_lease(manager, lease, change);
 }

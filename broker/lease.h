@@ -69,8 +69,9 @@ struct Lease {
         uint64_t since_usec;    /* CLOCK_REALTIME */
         uint64_t deadline_usec; /* CLOCK_MONOTONIC: end of the wait, or of the grace; UINT64_MAX: none */
         uint64_t grace_usec;    /* the grace that was given, for the second one of a kill */
-        bool kill;              /* when the grace is over, the owner is killed */
-        bool terminated;        /* SIGTERM has been sent; SIGKILL follows */
+        bool barred;     /* it is revoking because assignments left it no CPU, and for no other reason */
+        bool kill;       /* when the grace is over, the owner is killed */
+        bool terminated; /* SIGTERM has been sent; SIGKILL follows */
         bool revoking_linked;
         bool contended;
         uint64_t affected_generation; /* the settle run in which an assignment took CPUs from it */

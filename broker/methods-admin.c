@@ -140,7 +140,7 @@ int method_assign(VarlinkCall *call, struct json_object *parameters, void *userd
         waits = wait && assign_count_barred(manager, &cpus) > 0;
         if (waits)
                 assign_wait_start(manager, steal_ptr(wait));
-        encode_assign_first_reply(call, manager, waits);
+        encode_assign_first_reply(call, manager, &cpus, waits);
         return 0;
 }
 

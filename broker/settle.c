@@ -122,6 +122,18 @@ static int settle_instances(Manager *manager) {
         return assign_apply_config(manager);
 }
 
+/* Assignments leave it no CPU. One that is revoking for another reason keeps that reason, and its deadline.
+ */
+static void bar_lease(Manager *manager, Lease *lease) {
+        if (lease->state != LEASE_STATE_GRANTED)
+                return;
+
+        lease->affected_generation = manager->settle_generation;
+        lease_revoke(manager, lease, manager->config->revoke_grace_usec,
+                     "all its CPUs are assigned to others now", false);
+        lease->barred = true;
+}
+
 /* Leases that lose CPUs shrink if any are left, else they are revoked with the grace. */
 static void settle_assignments(Manager *manager) {
         Lease *lease;
@@ -133,15 +145,17 @@ static void settle_assignments(Manager *manager) {
                         continue;
 
                 decide_keep(&manager->model, &lease->request.policy, &lease->cpus, &kept);
-                if (cpuset_equal(&kept, &lease->cpus))
+                if (cpuset_is_empty(&kept)) {
+                        bar_lease(manager, lease);
                         continue;
+                }
 
-                lease->affected_generation = manager->settle_generation;
-                if (!cpuset_is_empty(&kept))
+                if (!cpuset_equal(&kept, &lease->cpus)) {
+                        lease->affected_generation = manager->settle_generation;
                         lease_move(manager, lease, &kept, LEASE_CHANGE_CPUS);
-                else if (lease->state == LEASE_STATE_GRANTED)
-                        lease_revoke(manager, lease, manager->config->revoke_grace_usec,
-                                     "all its CPUs are assigned to others now", false);
+                }
+                if (lease->barred)
+                        lease_restore(manager, lease);
         }
 }
 

@@ -225,8 +225,8 @@ struct spebroker_lease *spebroker_lease_unref(struct spebroker_lease *lease);
 const char *spebroker_lease_get_id(const struct spebroker_lease *lease);
 
 /*
- * Of a stream, what happened: queued, granted, updated, cpus, contended, uncontended, revoking, revoked,
- * ended, or a word of a newer broker. NULL: nothing, this is how the lease is.
+ * Of a stream, what happened: queued, granted, updated, cpus, contended, uncontended, revoking, restored,
+ * revoked, ended, or a word of a newer broker. NULL: nothing, this is how the lease is.
  */
 const char *spebroker_lease_get_change(const struct spebroker_lease *lease);
 

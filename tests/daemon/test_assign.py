@@ -330,6 +330,35 @@ class TestLeasesInTheWay(AssignCase):
         self.admin.call("Unassign", instance="arm_spe_0")
         self.assertEqual(self.owner.call("Acquire", request=request())["lease"]["instance"], "arm_spe_0")
 
+    def test_restored(self):
+        """What assignments alone revoked is granted again if they let it, within the grace."""
+        lease, stream = self.acquire(cpus="4-5")
+        self.admin.call("Assign", cpus="4-5", owner="host")
+        self.assertEqual(stream.change("revoking")["lease"]["state"], "revoking")
+        self.admin.call("Unassign", cpus="5")
+        self.assertEqual(stream.change("cpus")["lease"]["cpus"], "5")
+        told = stream.change("restored")["lease"]
+        self.assertEqual((told["state"], told["remainingUSec"], told["reason"]), ("granted", None, None))
+        self.admin.call("Unassign", cpus="4")
+        self.assertEqual(self.daemon.lease(lease["leaseId"])["cpus"], "5")
+
+    def test_restored_by_move(self):
+        lease, stream = self.acquire(cpus="4-5")
+        self.admin.call("Assign", cpus="4-5", owner="none")
+        stream.change("revoking")
+        self.owner.call("Update", leaseId=lease["leaseId"], cpus="6-7")
+        self.assertEqual(stream.change("restored")["lease"]["cpus"], "6-7")
+
+    def test_not_restored(self):
+        """An administrator's word stands, whatever becomes of the assignments."""
+        lease, stream = self.acquire(cpus="4-5")
+        self.admin.call("Assign", cpus="4-5", owner="host")
+        stream.change("revoking")
+        self.admin.call("Revoke", leaseId=lease["leaseId"], graceUSec=3600 * 10**6, reason="maintenance")
+        self.admin.call("Unassign", cpus="4-5")
+        held = self.daemon.lease(lease["leaseId"])
+        self.assertEqual((held["state"], held["reason"]), ("revoking", "maintenance"))
+
     def test_unassign_vanished(self):
         """Of an instance that is not there any more, the assignment can still be taken back, and nothing else."""
         self.admin.call("Assign", instance="arm_spe_1", owner="host")

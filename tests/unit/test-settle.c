@@ -159,8 +159,10 @@ static void test_assignments_take_cpus(void **state) {
         assert_text(follower->message, "/parameters/lease/cpus", "2");
         assert_int_equal(find(broker, none)->state, LEASE_STATE_GRANTED);
 
-        /* The next Assign that changes nothing for them affects nobody but the one that is still there. */
+        /* An Assign of other CPUs affects nobody, the same one again the one that is still there. */
         reply = client_call(client, ADMIN "Assign", "{\"cpus\":\"3\",\"owner\":\"any\",\"runtime\":true}");
+        assert_int_equal(json_object_array_length(at(reply, "/parameters/affected")), 0);
+        reply = client_call(client, ADMIN "Assign", "{\"cpus\":\"0\",\"owner\":\"none\",\"runtime\":true}");
         assert_int_equal(json_object_array_length(at(reply, "/parameters/affected")), 1);
         release(client, all);
         reply = client_call(client, ADMIN "Assign", "{\"cpus\":\"3\",\"owner\":\"guest\",\"runtime\":true}");
