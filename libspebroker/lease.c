@@ -41,6 +41,10 @@ struct spebroker_lease {
         const char *reason;
         bool contended;
         bool restart_required;
+        struct json_object *owner;
+        int64_t owner_pid;
+        int64_t owner_uid;
+        int64_t since_usec;
         int64_t remaining_usec;
 };
 
@@ -68,12 +72,19 @@ static const Field lease_fields[] = {
         FIELD_OR_NULL("reason", FIELD_STRING, struct spebroker_lease, reason),
         FIELD("contended", FIELD_BOOL, struct spebroker_lease, contended),
         FIELD("restartRequired", FIELD_BOOL, struct spebroker_lease, restart_required),
+        FIELD("owner", FIELD_OBJECT, struct spebroker_lease, owner),
+        FIELD_RANGE("sinceUSec", struct spebroker_lease, since_usec, 0, INT64_MAX),
         FIELD_RANGE_OR_NULL("remainingUSec", struct spebroker_lease, remaining_usec, 0, INT64_MAX),
 };
 
 static const Field memlock_fields[] = {
         FIELD_RANGE("bytes", struct spebroker_lease, memlock_bytes, 0, INT64_MAX),
         FIELD("state", FIELD_STRING, struct spebroker_lease, memlock_state),
+};
+
+static const Field owner_fields[] = {
+        FIELD_RANGE_OR_NULL("pid", struct spebroker_lease, owner_pid, 0, INT_MAX),
+        FIELD_RANGE("uid", struct spebroker_lease, owner_uid, 0, UINT32_MAX),
 };
 
 bool lease_is_queued(const struct spebroker_lease *lease) {
@@ -90,6 +101,9 @@ static int lease_read(struct spebroker_lease *lease) {
         if (r < 0)
                 return r;
         r = fields_read(lease->memlock, memlock_fields, ELEMENTS_OF(memlock_fields), lease);
+        if (r < 0)
+                return r;
+        r = fields_read(lease->owner, owner_fields, ELEMENTS_OF(owner_fields), lease);
         if (r < 0)
                 return r;
 
@@ -173,6 +187,10 @@ const char *spebroker_lease_get_cpus(const struct spebroker_lease *lease) {
 }
 
 int spebroker_lease_get_cpu_set(const struct spebroker_lease *lease, size_t size, cpu_set_t *set) {
+        /* CPU_SET_S() writes a whole word, also one of which @size has but the first bytes. */
+        if (size % sizeof(unsigned long) != 0)
+                return -EINVAL;
+
         CPUSET_FOREACH(cpu, &lease->cpu_set)
                 if (cpu / CHAR_BIT >= size)
                         return -ERANGE;
@@ -226,6 +244,18 @@ bool spebroker_lease_is_contended(const struct spebroker_lease *lease) {
 
 bool spebroker_lease_is_restart_required(const struct spebroker_lease *lease) {
         return lease->restart_required;
+}
+
+pid_t spebroker_lease_get_owner_pid(const struct spebroker_lease *lease) {
+        return (pid_t)lease->owner_pid;
+}
+
+int64_t spebroker_lease_get_owner_uid(const struct spebroker_lease *lease) {
+        return lease->owner_uid;
+}
+
+int64_t spebroker_lease_get_since_usec(const struct spebroker_lease *lease) {
+        return lease->since_usec;
 }
 
 int64_t spebroker_lease_get_remaining_usec(const struct spebroker_lease *lease) {

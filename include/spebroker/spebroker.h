@@ -259,7 +259,7 @@ const char *spebroker_lease_get_cpus(const struct spebroker_lease *lease);
 
 /*
  * The same for sched_setaffinity(): fills the @size bytes at @set. -ERANGE, and nothing is written, if a CPU
- * does not fit: see CPU_ALLOC(3).
+ * does not fit; -EINVAL if @size is not one that CPU_ALLOC_SIZE() gives, see CPU_ALLOC(3).
  */
 int spebroker_lease_get_cpu_set(const struct spebroker_lease *lease, size_t size, cpu_set_t *set);
 
@@ -295,6 +295,16 @@ bool spebroker_lease_is_contended(const struct spebroker_lease *lease);
 
 /* True if the SPU came back with another PMU type: the VM has to be started again to use it. */
 bool spebroker_lease_is_restart_required(const struct spebroker_lease *lease);
+
+/*
+ * The process that the lease belongs to, and its user. The pid is -1 where no one process holds it, and may
+ * mean another process once the lease has ended.
+ */
+pid_t spebroker_lease_get_owner_pid(const struct spebroker_lease *lease);
+int64_t spebroker_lease_get_owner_uid(const struct spebroker_lease *lease);
+
+/* When it was granted (queued: asked for), in microseconds of CLOCK_REALTIME. */
+int64_t spebroker_lease_get_since_usec(const struct spebroker_lease *lease);
 
 /* Microseconds left when this was said: of the wait while queued, of the grace while revoking. Else -1. */
 int64_t spebroker_lease_get_remaining_usec(const struct spebroker_lease *lease);

@@ -53,6 +53,7 @@ static void check_lease(const struct spebroker_lease *lease) {
         require(spebroker_lease_get_buffer_size(lease) > 0 || lease_is_queued(lease));
         require(spebroker_lease_get_buffer_size(lease) <= INT64_MAX);
         require(spebroker_lease_get_remaining_usec(lease) >= -1);
+        require(spebroker_lease_get_owner_pid(lease) >= -1 && spebroker_lease_get_owner_uid(lease) >= 0);
         require(spebroker_lease_get_cpu_set(lease, sizeof(set), set) == 0);
 }
 

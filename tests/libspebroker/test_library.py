@@ -45,10 +45,13 @@ class TestLibrary(harness.TestCase):
                              ("buffer_size", "bufferSize"), ("requested_buffer_size", "requestedBufferSize"),
                              ("limited_by", "limitedBy"), ("charge", "charge"), ("interrupt", "interrupt"),
                              ("mode", "mode"), ("state", "state"), ("reason", "reason"),
-                             ("is_contended", "contended"), ("is_restart_required", "restartRequired")):
+                             ("is_contended", "contended"), ("is_restart_required", "restartRequired"),
+                             ("since_usec", "sinceUSec")):
             self.assertEqual(getattr(lease, ours), listed.get(theirs), ours)
         self.assertEqual((lease.memlock_bytes, lease.memlock_state),
                          (listed["memlock"]["bytes"], listed["memlock"]["state"]))
+        self.assertEqual((lease.owner_pid, lease.owner_uid), (os.getpid(), os.getuid()))
+        self.assertEqual((listed["owner"]["pid"], listed["owner"]["uid"]), (os.getpid(), os.getuid()))
         self.assertEqual(lease.remaining_usec, -1)
         self.assertEqual((lease.vm, lease.cpus, lease.vcpus), ("web", "5-7", 3))
 

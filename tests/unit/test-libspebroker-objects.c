@@ -42,6 +42,39 @@ static void test_cpu_set(_unused_ void **state) {
         CPU_SET(3, &small);
         assert_int_equal(spebroker_lease_get_cpu_set(lease, CPU_ALLOC_SIZE(64), &small), -ERANGE);
         assert_true(CPU_COUNT(&small) == 1 && CPU_ISSET(3, &small));
+        assert_int_equal(spebroker_lease_get_cpu_set(lease, CPU_ALLOC_SIZE(65) - 1, &small), -EINVAL);
+        assert_true(CPU_COUNT(&small) == 1 && CPU_ISSET(3, &small));
+}
+
+static void test_owner(_unused_ void **state) {
+        static const struct {
+                const char *owner;
+                int r;
+                pid_t pid;
+                int64_t uid;
+        } cases[] = {
+                {"{\"pid\":7,\"uid\":4294967295}", 0, 7, UINT32_MAX},
+                {"{\"pid\":null,\"uid\":5}", 0, -1, 5},
+                {"{\"pid\":2147483648,\"uid\":5}", -EPROTO, 0, 0},
+                {"{\"pid\":-1,\"uid\":5}", -EPROTO, 0, 0},
+                {"{\"pid\":7,\"uid\":4294967296}", -EPROTO, 0, 0},
+                {"{\"pid\":7}", -EPROTO, 0, 0},
+                {"null", -EPROTO, 0, 0},
+        };
+
+        for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+                _cleanup_(spebroker_lease_unrefp) struct spebroker_lease *lease = NULL;
+                struct json_object *parameters = json_tokener_parse("{\"lease\":" LEASE("granted") "}");
+
+                json_object_object_add(json_object_object_get(parameters, "lease"), "owner",
+                                       json_tokener_parse(cases[i].owner));
+                assert_int_equal(lease_new(parameters, &lease), cases[i].r);
+                json_object_put(parameters);
+                if (cases[i].r != 0)
+                        continue;
+                assert_int_equal(spebroker_lease_get_owner_pid(lease), cases[i].pid);
+                assert_int_equal(spebroker_lease_get_owner_uid(lease), cases[i].uid);
+        }
 }
 
 /* What a VMM would hand to the kernel is right, or there is no lease. */
@@ -260,9 +293,10 @@ static void test_bad_decision(_unused_ void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_cpu_set),        cmocka_unit_test(test_bad_lease),
-                cmocka_unit_test(test_request),        cmocka_unit_test(test_sentences),
-                cmocka_unit_test(test_refusal_fields), cmocka_unit_test(test_bad_decision),
+                cmocka_unit_test(test_cpu_set),      cmocka_unit_test(test_owner),
+                cmocka_unit_test(test_bad_lease),    cmocka_unit_test(test_request),
+                cmocka_unit_test(test_sentences),    cmocka_unit_test(test_refusal_fields),
+                cmocka_unit_test(test_bad_decision),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

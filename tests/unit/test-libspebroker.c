@@ -90,6 +90,9 @@ static void test_acquire(_unused_ void **state) {
         assert_string_equal(spebroker_lease_get_mode(lease), "guest");
         assert_false(spebroker_lease_is_contended(lease));
         assert_true(spebroker_lease_is_restart_required(lease));
+        assert_int_equal(spebroker_lease_get_owner_pid(lease), 1);
+        assert_int_equal(spebroker_lease_get_owner_uid(lease), 0);
+        assert_int_equal(spebroker_lease_get_since_usec(lease), 1);
         assert_int_equal(spebroker_lease_get_remaining_usec(lease), 7);
 
         assert_ptr_equal(spebroker_lease_ref(lease), lease);
