@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "util/clock.h"
 #include "varlink/json-read.h"
@@ -89,6 +90,22 @@ static int connect_unix(int fd, const struct sockaddr_un *address) {
         return -errno;
 }
 
+/* A program that was started with stdout or stderr closed must not print into the connection. */
+static int move_above_stdio(int *fd) {
+        int above;
+
+        if (*fd > STDERR_FILENO)
+                return 0;
+
+        above = fcntl(*fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+        if (above < 0)
+                return -errno;
+
+        close(*fd);
+        *fd = above;
+        return 0;
+}
+
 int varlink_client_new_path(const char *path, VarlinkClient **ret_client) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         _cleanup_(closep) int fd = -1;
@@ -105,6 +122,10 @@ int varlink_client_new_path(const char *path, VarlinkClient **ret_client) {
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0)
                 return -errno;
+
+        r = move_above_stdio(&fd);
+        if (r < 0)
+                return r;
 
         r = connect_unix(fd, &address);
         if (r != 0)

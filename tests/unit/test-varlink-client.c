@@ -411,13 +411,25 @@ static void listener_deinit(Listener *listener) {
 static void test_path(_unused_ void **state) {
         _cleanup_(listener_deinit) Listener listener;
         _cleanup_(varlink_client_freep) VarlinkClient *client = NULL;
-        _cleanup_(closep) int accepted = -1;
+        _cleanup_(closep) int accepted = -1, stdin_fd = -1;
         char missing[128], longest[256];
+        int r;
 
         listener_init(&listener, 8);
         assert_int_equal(varlink_client_new_path(listener.path, &client), 0);
         accepted = accept(listener.fd, NULL, NULL);
         assert_true(accepted >= 0);
+        assert_int_equal(fcntl(varlink_client_get_fd(client), F_GETFD), FD_CLOEXEC);
+        client = varlink_client_free(client);
+
+        /* Also where standard input is closed: number 0 is not for the connection. */
+        stdin_fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+        close(STDIN_FILENO);
+        r = varlink_client_new_path(listener.path, &client);
+        if (stdin_fd >= 0)
+                assert_int_equal(dup2(stdin_fd, STDIN_FILENO), STDIN_FILENO);
+        assert_int_equal(r, 0);
+        assert_true(varlink_client_get_fd(client) > STDERR_FILENO);
         assert_int_equal(fcntl(varlink_client_get_fd(client), F_GETFD), FD_CLOEXEC);
         client = varlink_client_free(client);
 
