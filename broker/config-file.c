@@ -204,6 +204,7 @@ static int fault_of_error(Parser *parser, int error) {
         char **errors = NULL;
         unsigned line = 0;
         const char *text;
+        size_t n;
         int r;
 
         if (error == ENOMEM)
@@ -215,8 +216,11 @@ static int fault_of_error(Parser *parser, int error) {
         if (!errors[0] || sscanf(errors[0], "%*[^(](%*d) on line %u", &line) != 1)
                 line = 0;
         text = errors[0] ? strstr(errors[0], ": ") : NULL;
-        r = config_fault_set(parser->fault, parser->file, line, "%s",
-                             text ? text + strlen(": ") : "not a configuration file");
+        text = text ? text + strlen(": ") : "not a configuration file";
+        n = strlen(text);
+        if (n > 0 && text[n - 1] == '.')
+                n--; /* ours go on after it */
+        r = config_fault_set(parser->fault, parser->file, line, "%.*s", (int)n, text);
         ini_config_free_errors(errors);
         return r;
 }

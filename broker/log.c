@@ -11,16 +11,35 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define LINE_SIZE 2048U
+
+static void write_line(int priority, const char *line) {
+        if (getenv("JOURNAL_STREAM"))
+                fprintf(stderr, "<%i>%s\n", priority, line);
+        else
+                fprintf(stderr, "spe-broker: %s\n", line);
+}
+
 void log_message(int priority, const char *format, ...) {
-        char line[2048];
+        char line[LINE_SIZE];
         va_list ap;
 
         va_start(ap, format);
         vsnprintf(line, sizeof(line), format, ap);
         va_end(ap);
+        write_line(priority, line);
+}
 
-        if (getenv("JOURNAL_STREAM"))
-                fprintf(stderr, "<%i>%s\n", priority, line);
+void log_position(int priority, const char *file, unsigned line, const char *format, ...) {
+        char message[LINE_SIZE];
+        va_list ap;
+
+        va_start(ap, format);
+        vsnprintf(message, sizeof(message), format, ap);
+        va_end(ap);
+
+        if (line > 0)
+                log_message(priority, "%s:%u: %s", file, line, message);
         else
-                fprintf(stderr, "spe-broker: %s\n", line);
+                log_message(priority, "%s: %s", file, message);
 }

@@ -9,3 +9,7 @@
 #include <syslog.h>
 
 void log_message(int priority, const char *format, ...) __attribute__((__format__(__printf__, 2, 3)));
+
+/* The same, after "FILE:LINE: "; after "FILE: " with a @line of 0, the file as a whole. */
+void log_position(int priority, const char *file, unsigned line, const char *format, ...)
+        __attribute__((__format__(__printf__, 4, 5)));

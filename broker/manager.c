@@ -127,7 +127,7 @@ static int open_trees(Manager *manager) {
 }
 
 static void warn_config(const char *file, unsigned line, const char *message, _unused_ void *userdata) {
-        log_message(LOG_WARNING, "%s:%u: %s", file, line, message);
+        log_position(LOG_WARNING, file, line, "%s", message);
 }
 
 static int load_config(Manager *manager, Config **ret_config, ConfigFault *ret_fault) {
@@ -156,8 +156,8 @@ int manager_reload(Manager *manager, ConfigFault *ret_fault) {
 
         r = load_config(manager, &config, &fault);
         if (r > 0) {
-                log_message(LOG_ERR, "%s:%u: %s; the running configuration stays in force", fault.file,
-                            fault.line, fault.message);
+                log_position(LOG_ERR, fault.file, fault.line, "%s; the running configuration stays in force",
+                             fault.message);
                 *ret_fault = fault;
                 return CONFIG_E_INVALID;
         }
@@ -208,7 +208,7 @@ static int first_config(Manager *manager) {
 
         r = load_config(manager, &config, &fault);
         if (r > 0) {
-                log_message(LOG_ERR, "%s:%u: %s", fault.file, fault.line, fault.message);
+                log_position(LOG_ERR, fault.file, fault.line, "%s", fault.message);
                 return -EINVAL;
         }
         if (r < 0) {

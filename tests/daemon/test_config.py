@@ -51,7 +51,7 @@ class TestFiles(harness.TestCase):
         broker.arguments += ["--config", str(broker.root / "missing.conf")]
         broker.spawn()
         self.assertNotEqual(broker.reap(harness.DEADLINE), 0)
-        self.assertIn("missing.conf", broker.log)
+        self.assertIn("missing.conf: not there", broker.log)
 
     def test_other_socket(self):
         broker = self.new_broker()

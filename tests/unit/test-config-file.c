@@ -9,14 +9,14 @@ static void test_syntax(void **state) {
                 unsigned line;
                 const char *message;
         } bad[] = {
-                {"[Limits]\nMaxLeases\n", 2, "Equal sign is missing."},
-                {"[Limits]\n=1\n", 2, "Property name is missing."},
-                {"[Limits\nMaxLeases=1\n", 1, "No closing bracket."},
-                {"[]\n", 1, "Section name is missing."},
-                {"[Limits] # x\n", 1, "No closing bracket."},
-                {"[Limits]\nMaxLeases=1\n 2\n", 3, "Equal sign is missing."},
-                {"[Limits]\n  # indented\n", 2, "Equal sign is missing."},
-                {"/* x */\n[Limits]\n", 1, "Equal sign is missing."},
+                {"[Limits]\nMaxLeases\n", 2, "Equal sign is missing"},
+                {"[Limits]\n=1\n", 2, "Property name is missing"},
+                {"[Limits\nMaxLeases=1\n", 1, "No closing bracket"},
+                {"[]\n", 1, "Section name is missing"},
+                {"[Limits] # x\n", 1, "No closing bracket"},
+                {"[Limits]\nMaxLeases=1\n 2\n", 3, "Equal sign is missing"},
+                {"[Limits]\n  # indented\n", 2, "Equal sign is missing"},
+                {"/* x */\n[Limits]\n", 1, "Equal sign is missing"},
                 {"[VM a!b]\nMaxMemory=1G\n", 1, "a section's name is printable ASCII without '!'"},
                 {"\n[VM \xc3\xa9]\nMaxMemory=1G\n", 2, "a section's name is printable ASCII without '!'"},
                 {"[Limits]\nMax\x01Leases=1\n", 2, "a key's name is printable ASCII without '!'"},
