@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "broker/assignment-store.h"
 #include "broker/encode.h"
@@ -47,6 +48,17 @@ static void commit_table(Manager *manager, AssignmentTable *copy) {
         manager_mark_dirty(manager, DIRTY_ASSIGNMENTS);
 }
 
+/* The caller is told that it failed, the journal where and why. */
+static int save(Manager *manager, const AssignmentTable *table, AssignmentOrigin origin) {
+        int r;
+
+        r = assignment_store_save(manager->root_fd, table, origin, manager->boot_id);
+        if (r < 0)
+                log_message(LOG_ERR, "/%s: cannot be written: %s; assignments stay as they were",
+                            assignment_store_path(origin), strerror(-r));
+        return r;
+}
+
 int assign_set(Manager *manager, const CpuSet *cpus, AssignmentOwner owner, const char *vm,
                AssignmentOrigin origin, uint64_t until_usec) {
         _cleanup_(assignment_table_deinit) AssignmentTable copy = ASSIGNMENT_TABLE_NULL;
@@ -58,7 +70,7 @@ int assign_set(Manager *manager, const CpuSet *cpus, AssignmentOwner owner, cons
         r = assignment_table_set(&copy, cpus, owner, vm, origin, until_usec);
         if (r < 0)
                 return r;
-        r = assignment_store_save(manager->root_fd, &copy, origin, manager->boot_id);
+        r = save(manager, &copy, origin);
         if (r < 0)
                 return r;
 
@@ -78,12 +90,11 @@ int assign_clear(Manager *manager, const CpuSet *cpus) {
         for (size_t i = 0; i < ELEMENTS_OF(origins); i++) {
                 r = assignment_table_clear(&copy, cpus, origins[i]);
                 if (r == 0)
-                        r = assignment_store_save(manager->root_fd, &copy, origins[i], manager->boot_id);
+                        r = save(manager, &copy, origins[i]);
                 if (r < 0) {
                         /* What was saved before it must say again what holds. */
                         while (i-- > 0)
-                                (void)assignment_store_save(manager->root_fd, &manager->model.assignments,
-                                                            origins[i], manager->boot_id);
+                                (void)save(manager, &manager->model.assignments, origins[i]);
                         return r;
                 }
         }
@@ -149,8 +160,8 @@ void assign_warn_unmatched(const Manager *manager) {
                 for (size_t j = 0; j < manager->model.instances.n; j++)
                         cpuset_or(&known, &manager->model.instances.entries[j]->cpus);
                 if (!cpuset_intersects(&cpus, &known))
-                        log_message(LOG_WARNING, "%s:%u: [Assignment %s] matches nothing on this host",
-                                    config->file, config->line, config->name);
+                        log_position(LOG_WARNING, config->file, config->line,
+                                     "[Assignment %s] matches nothing on this host", config->name);
         }
 }
 

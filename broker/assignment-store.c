@@ -29,7 +29,7 @@
 #define FILE_MODE      0644
 #define BAD_SUFFIX     ".bad"
 
-static const char *origin_path(AssignmentOrigin origin) {
+const char *assignment_store_path(AssignmentOrigin origin) {
         return origin == ASSIGNMENT_ORIGIN_RUNTIME ? ASSIGNMENT_STORE_RUNTIME_PATH
                                                    : ASSIGNMENT_STORE_PERSISTENT_PATH;
 }
@@ -69,7 +69,7 @@ static int write_file(const AssignmentTable *table, AssignmentOrigin origin, con
 int assignment_store_save(int root_fd, const AssignmentTable *table, AssignmentOrigin origin,
                           const char *boot_id) {
         _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(FILE_SIZE_MAX);
-        const char *path = origin_path(origin);
+        const char *path = assignment_store_path(origin);
         char directory[64];
         int r;
 
@@ -253,7 +253,7 @@ static int set_aside(int root_fd, const char *path, const char *reason, char **r
 
 int assignment_store_load(int root_fd, AssignmentOrigin origin, const char *boot_id, AssignmentTable *table,
                           char **ret_problem) {
-        const char *path = origin_path(origin), *reason = NULL;
+        const char *path = assignment_store_path(origin), *reason = NULL;
         _cleanup_(freep) char *data = NULL;
         size_t n;
         int r;

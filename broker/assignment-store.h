@@ -21,6 +21,9 @@ enum {
         ASSIGNMENT_STORE_E_SET_ASIDE, /* the file is not one of ours, or torn: it is now called *.bad */
 };
 
+/* Where those of @origin are, below the root. */
+const char *assignment_store_path(AssignmentOrigin origin);
+
 /* Writes the entries of @origin, persistent or runtime, whole or not at all. Returns 0 or -errno. */
 int assignment_store_save(int root_fd, const AssignmentTable *table, AssignmentOrigin origin,
                           const char *boot_id);

@@ -5,6 +5,7 @@
  * what, why, and what to do about it. An error that this version does not know is told by its name.
  */
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,6 +181,13 @@ static void tell_not_known(FILE *file, const Speadm *speadm, _unused_ const stru
         fprintf(file, "this broker does not know %s: it is of another version than speadm", speadm->method);
 }
 
+/* Nothing that the request could help: no space, a file system that is read-only. */
+static void tell_system(FILE *file, const Speadm *speadm, const struct json_object *fields) {
+        fprintf(file,
+                "%s failed at the broker's side: %s; its journal may say more (journalctl -u spe-broker)",
+                speadm->method, strerror((int)field_int(fields, "errno", EIO)));
+}
+
 static const struct Failure {
         const char *name; /* without the interface, which Broker and Admin share */
         int exit_status;
@@ -199,6 +207,7 @@ static const struct Failure {
         {"InvalidConfiguration", SPEADM_FAILED, tell_invalid_configuration},
         {"InvalidParameter", SPEADM_USAGE, tell_invalid_parameter},
         {"PermissionDenied", SPEADM_REFUSED, tell_permission_denied},
+        {"System", SPEADM_FAILED, tell_system},
         {"MethodNotFound", SPEADM_FAILED, tell_not_known},
         {"InterfaceNotFound", SPEADM_FAILED, tell_not_known},
 };

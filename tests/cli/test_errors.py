@@ -88,6 +88,12 @@ class TestErrors(cli.TestCase):
         broken.parameters["line"] = 0
         self.assertIn("spe-broker.conf: MaxMemory",
                       self.sentence(self.speadm("reload", socket=self.fake(Reload=broken).path, expect=FAILED)))
+        full = Error("io.systemd.System", errno=errno.ENOSPC)
+        self.assertEqual(
+            self.sentence(self.speadm("drain", "--cpus", "0", socket=self.fake(check=False, Assign=full).path,
+                                      expect=FAILED)),
+            "io.spebroker.Admin.Assign failed at the broker's side: No space left on device; its journal may say more"
+            " (journalctl -u spe-broker)")
         gone = Error("io.spebroker.Admin.NoSuchLease", leaseId="a" * 32)
         self.assertEqual(
             self.sentence(self.speadm("revoke", "a" * 32, socket=self.fake(Revoke=gone).path, expect=FAILED)),

@@ -215,6 +215,8 @@ class TestPrecedence(AssignCase):
         blocked.unlink()
         client.call("Assign", cpus="5", owner="none")
         self.assertEqual(self.assignments(broker), [("5", "none", None, "persistent")])
+        broker.stop()
+        self.assertEqual(broker.log.count("/var/lib/spe-broker/assignments.json: cannot be written: "), 1)
 
     def test_bad_state_files(self):
         """Whatever is found in the state directory, the daemon starts, and can save again."""
