@@ -146,6 +146,7 @@ int refusal_new_object(struct json_object *object, struct spebroker_refusal **re
         refusal->message = strdup(members.message);
         if (!refusal->message)
                 return -ENOMEM;
+        sentence_clean(refusal->message);
 
         *ret_refusal = steal_ptr(refusal);
         return 0;

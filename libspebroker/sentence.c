@@ -3,7 +3,7 @@
 /*
  * Error replies in words. Written with the public accessors alone: a caller could say the same. Names in it
  * come from other tenants (a VM's name, a process's), and it will be printed on somebody's terminal, so
- * control characters are taken out at the end.
+ * what a terminal obeys is taken out at the end.
  */
 
 #include "libspebroker/sentence.h"
@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "util/cleanup.h"
+#include "varlink/utf8.h"
 
 static const char *string_of(const struct spebroker_refusal *refusal, const char *field) {
         const char *value = spebroker_refusal_get_string(refusal, field);
@@ -154,10 +155,18 @@ static void say(const struct spebroker_refusal *refusal, FILE *f) {
         fprintf(f, "The broker answers %s.", spebroker_refusal_get_error(refusal));
 }
 
-static void replace_control_characters(char *text) {
-        for (unsigned char *p = (unsigned char *)text; *p; p++)
-                if (*p < ' ' || *p == 0x7f)
-                        *p = '?';
+void sentence_clean(char *text) {
+        size_t left = strlen(text), n;
+        char *end = text;
+        unsigned code;
+
+        for (; left > 0; text += n, left -= n) {
+                n = utf8_unsafe(text, left, &code);
+                *end++ = n > 0 ? '?' : *text;
+                if (n == 0)
+                        n = 1;
+        }
+        *end = '\0';
 }
 
 int sentence_new(const struct spebroker_refusal *refusal, char **ret_text) {
@@ -175,7 +184,7 @@ int sentence_new(const struct spebroker_refusal *refusal, char **ret_text) {
         if (fclose(f) != 0 || failed || !text)
                 return -ENOMEM;
 
-        replace_control_characters(text);
+        sentence_clean(text);
         *ret_text = steal_ptr(text);
         return 0;
 }

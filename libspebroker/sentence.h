@@ -3,5 +3,8 @@
 
 #include <spebroker/spebroker.h>
 
-/* What an error says, in a sentence for people, on one line without control characters. -ENOMEM. */
+/* Puts a '?' for each character that must not reach a terminal. */
+void sentence_clean(char *text);
+
+/* What an error says, in a sentence for people that is clean. -ENOMEM. */
 int sentence_new(const struct spebroker_refusal *refusal, char **ret_text);

@@ -16,6 +16,7 @@
 #include "speadm/speadm.h"
 #include "speadm/tell.h"
 #include "speadm/text.h"
+#include "varlink/utf8.h"
 
 struct Table {
         struct libscols_table *scols;
@@ -94,22 +95,24 @@ int table_print(Table *table) {
         return table->error == 0 ? SPEADM_DONE : complain_memory();
 }
 
+/* Backslash, u, four digits, NUL; a compiler does not know that no more digits come. */
+#define RESPELLED_MAX 16
+
 /* The bytes at @text that are printed another way, and that way. */
-static size_t respell(const char *text, char ret_instead[static 8]) {
-        const unsigned char *c = (const unsigned char *)text;
+static size_t respell(const char *text, char ret_instead[static RESPELLED_MAX]) {
+        unsigned code;
+        size_t n;
 
-        /* DEL and U+0080 to U+009F may stand in JSON as they are, and a terminal would obey them. */
-        if (c[0] == 0x7f || (c[0] == 0xc2 && c[1] < 0xa0)) {
-                size_t n = c[0] == 0x7f ? 1 : 2;
-
-                (void)snprintf(ret_instead, 8, "\\u%04x", c[n - 1]);
+        /* JSON spells out C0 itself; those are the line breaks between its values. */
+        n = utf8_unsafe(text, strnlen(text, UTF8_MAX), &code);
+        if (n > 0 && code >= 0x7f) {
+                (void)snprintf(ret_instead, RESPELLED_MAX, "\\u%04x", code);
                 return n;
         }
         /* json-c breaks the line in empty arrays and objects. A line break cannot be inside a string. */
-        if ((c[0] == '[' || c[0] == '{') && c[1] == '\n') {
-                size_t n = 2 + strspn(text + 2, " ");
-
-                (void)snprintf(ret_instead, 8, c[0] == '[' ? "[]" : "{}");
+        if ((text[0] == '[' || text[0] == '{') && text[1] == '\n') {
+                n = 2 + strspn(text + 2, " ");
+                (void)snprintf(ret_instead, RESPELLED_MAX, text[0] == '[' ? "[]" : "{}");
                 return text[n] == ret_instead[1] ? n + 1 : 0;
         }
         return 0;
@@ -117,7 +120,7 @@ static size_t respell(const char *text, char ret_instead[static 8]) {
 
 static void print_respelled(const char *text) {
         const char *p = text;
-        char instead[8];
+        char instead[RESPELLED_MAX];
 
         while (*p) {
                 size_t n = respell(p, instead);

@@ -10,6 +10,7 @@
 
 #include "speadm/text.h"
 #include "util/cleanup.h"
+#include "varlink/utf8.h"
 
 #define USEC_PER_MSEC UINT64_C(1000)
 #define USEC_PER_SEC  (1000 * USEC_PER_MSEC)
@@ -71,34 +72,11 @@ char *text_time(int64_t usec, char buffer[static TEXT_TIME_MAX]) {
         return buffer;
 }
 
-/* The bytes, from @text on, of a character that must not reach a terminal, and its number; or 0. */
-static size_t unsafe_length(const unsigned char *text, size_t n, unsigned *ret_code) {
-        unsigned code;
-
-        if (text[0] < 0x20 || text[0] == 0x7f) {
-                *ret_code = text[0];
-                return 1;
-        }
-        if (n >= 2 && text[0] == 0xc2 && text[1] < 0xa0) {
-                *ret_code = text[1];
-                return 2;
-        }
-        if (n < 3 || text[0] != 0xe2)
-                return 0;
-        code = 0x2000U | (text[1] & 0x3fU) << 6 | (text[2] & 0x3fU);
-        /* Line and paragraph separator, and the marks that turn the direction of what follows. */
-        if ((code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069)) {
-                *ret_code = code;
-                return 3;
-        }
-        return 0;
-}
-
 static bool is_clean(const char *text, size_t n) {
         unsigned code;
 
         for (size_t i = 0; i < n; i++)
-                if (unsafe_length((const unsigned char *)text + i, n - i, &code) > 0)
+                if (utf8_unsafe(text + i, n - i, &code) > 0)
                         return false;
         return true;
 }
@@ -117,7 +95,7 @@ static int clean_string(struct json_object *string) {
                 return -ENOMEM;
         for (size_t i = 0; i < n;) {
                 unsigned code;
-                size_t length = unsafe_length((const unsigned char *)text + i, n - i, &code);
+                size_t length = utf8_unsafe(text + i, n - i, &code);
 
                 if (length == 0)
                         fputc(text[i++], file);

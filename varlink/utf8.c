@@ -48,6 +48,29 @@ size_t utf8_sequence(const char *bytes, size_t n) {
         return 4;
 }
 
+size_t utf8_unsafe(const char *bytes, size_t n, unsigned *ret_value) {
+        const unsigned char *s = (const unsigned char *)bytes;
+        unsigned value;
+
+        if (n >= 1 && (s[0] < 0x20 || s[0] == 0x7f)) {
+                *ret_value = s[0];
+                return 1;
+        }
+        if (n >= 2 && s[0] == 0xc2 && s[1] < 0xa0) {
+                *ret_value = s[1];
+                return 2;
+        }
+        if (n < 3 || s[0] != 0xe2)
+                return 0;
+
+        value = 0x2000U | (s[1] & 0x3fU) << 6 | (s[2] & 0x3fU);
+        if (!(value >= 0x2028 && value <= 0x202e) && !(value >= 0x2066 && value <= 0x2069))
+                return 0;
+
+        *ret_value = value;
+        return 3;
+}
+
 static char tail(uint32_t bits) {
         return (char)(0x80 | (bits & 0x3f));
 }

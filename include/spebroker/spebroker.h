@@ -344,7 +344,7 @@ const char *spebroker_refusal_get_name(const struct spebroker_refusal *refusal);
 /* "io.spebroker.Broker.Busy". */
 const char *spebroker_refusal_get_error(const struct spebroker_refusal *refusal);
 
-/* One sentence for people. */
+/* One sentence for people, on one line, with a '?' for each character that a terminal would obey. */
 const char *spebroker_refusal_get_message(const struct spebroker_refusal *refusal);
 
 /*

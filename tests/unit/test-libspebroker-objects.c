@@ -205,6 +205,9 @@ static void test_sentences(_unused_ void **state) {
                  "CPUs 0-3 are assigned to host."},
                 {"NotAssigned", "{\"cpus\":\"0-3\",\"owner\":\"guest\",\"vm\":\"b\"}",
                  "CPUs 0-3 are assigned to guest, for VM b."},
+                {"NotAssigned",
+                 "{\"cpus\":\"0\",\"owner\":\"guest\",\"vm\":\"\\u001b[m\\u009b\\u202e\\u00e9\"}",
+                 "CPUs 0 are assigned to guest, for VM ?[m??\u00e9."},
                 {"Busy", "{\"holders\":[]}", "An earlier request waits for the same CPUs."},
                 {"LimitExceeded", "{\"limit\":\"MaxMemory\",\"requested\":8,\"available\":7}",
                  "The limit MaxMemory would be exceeded: 8 asked for, 7 left."},
@@ -269,6 +272,17 @@ static void test_refusal_fields(_unused_ void **state) {
         assert_null(bad);
 }
 
+/* The broker's own sentences have strangers' names in them, too. */
+static void test_message_is_clean(_unused_ void **state) {
+        _cleanup_(refusal_freep) struct spebroker_refusal *refusal = NULL;
+        struct json_object *object;
+
+        object = json_tokener_parse("{\"error\":\"a.b.Busy\",\"message\":\"perf\\u009b2J\\n is there\"}");
+        assert_int_equal(refusal_new_object(object, &refusal), 0);
+        json_object_put(object);
+        assert_string_equal(spebroker_refusal_get_message(refusal), "perf?2J? is there");
+}
+
 static void test_bad_decision(_unused_ void **state) {
         static const char *const bad[] = {
                 "{}",
@@ -293,10 +307,10 @@ static void test_bad_decision(_unused_ void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_cpu_set),      cmocka_unit_test(test_owner),
-                cmocka_unit_test(test_bad_lease),    cmocka_unit_test(test_request),
-                cmocka_unit_test(test_sentences),    cmocka_unit_test(test_refusal_fields),
-                cmocka_unit_test(test_bad_decision),
+                cmocka_unit_test(test_cpu_set),          cmocka_unit_test(test_owner),
+                cmocka_unit_test(test_message_is_clean), cmocka_unit_test(test_bad_lease),
+                cmocka_unit_test(test_request),          cmocka_unit_test(test_sentences),
+                cmocka_unit_test(test_refusal_fields),   cmocka_unit_test(test_bad_decision),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

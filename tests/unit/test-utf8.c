@@ -32,6 +32,25 @@ static void test_encode(_unused_ void **state) {
         assert_encoded(0x10ffff, "\xf4\x8f\xbf\xbf");
 }
 
+/* Against the definition, for every value. */
+static void test_unsafe(_unused_ void **state) {
+        for (unsigned value = 0; value < 0x110000; value++) {
+                bool unsafe = value < 0x20 || (value >= 0x7f && value < 0xa0) ||
+                              (value >= 0x2028 && value <= 0x202e) || (value >= 0x2066 && value <= 0x2069);
+                char text[UTF8_MAX];
+                unsigned code = 0;
+                size_t n;
+
+                if (value >= 0xd800 && value <= 0xdfff)
+                        continue;
+                n = utf8_encode(value, text);
+                assert_int_equal(utf8_unsafe(text, n, &code), unsafe ? n : 0);
+                assert_int_equal(code, unsafe ? value : 0);
+                if (n > 1)
+                        assert_int_equal(utf8_unsafe(text, n - 1, &code), 0);
+        }
+}
+
 /* utf8_sequence() against the definition, for every value, and against the number of valid strings. */
 static void test_sequence(_unused_ void **state) {
         unsigned n_valid[5] = {0};
@@ -64,6 +83,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_encode),
                 cmocka_unit_test(test_sequence),
+                cmocka_unit_test(test_unsafe),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
