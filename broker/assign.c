@@ -162,6 +162,11 @@ void assign_warn_unmatched(const Manager *manager) {
                 if (!cpuset_intersects(&cpus, &known))
                         log_position(LOG_WARNING, config->file, config->line,
                                      "[Assignment %s] matches nothing on this host", config->name);
+                else if (config->has_cpus && !cpuset_equal(&cpus, &config->cpus))
+                        log_position(
+                                LOG_WARNING, config->file, config->line,
+                                "[Assignment %s]: not all of Cpus= are CPUs of %s: the others are left out",
+                                config->name, config->instance);
         }
 }
 

@@ -163,7 +163,7 @@ static int listen_own(Manager *manager, Listener *listener) {
         }
         if (r < 0) {
                 log_message(LOG_ERR, "cannot listen at %s: %s",
-                            options->socket ?: RUNTIME_DIRECTORY "/" SOCKET_NAME, strerror(-r));
+                            options->socket ?: "/" RUNTIME_DIRECTORY "/" SOCKET_NAME, strerror(-r));
                 return r;
         }
 

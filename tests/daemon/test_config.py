@@ -79,6 +79,16 @@ class TestFiles(harness.TestCase):
         self.assertIn("Wishes", broker.log)
         self.assertIn("[Assignment a] matches nothing", broker.log)
 
+    def test_cpus_of_another_instance(self):
+        """They are left out, which is said; those of the instance's own are not."""
+        broker = self.broker(
+            config="[Assignment a]\nInstance=arm_spe_0\nCpus=2-4\nOwner=host\n"
+            "[Assignment b]\nInstance=arm_spe_1\nCpus=4-5\nOwner=host\n"
+        )
+        broker.stop()
+        self.assertIn("spe-broker.conf:1: [Assignment a]: not all of Cpus= are CPUs of arm_spe_0", broker.log)
+        self.assertNotIn("[Assignment b]", broker.log)
+
 
 FAULTS = (
     ("[Limits]\nMaxLeases=many\n", 2),
