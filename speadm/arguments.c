@@ -13,6 +13,7 @@
 #include "speadm/tell.h"
 #include "util/cpuset.h"
 #include "util/parse.h"
+#include "varlink/utf8.h"
 
 typedef struct Option {
         const char *name;
@@ -98,11 +99,27 @@ static int parse_mode(const Option *option, const char *text, const char **ret_m
         return SPEADM_DONE;
 }
 
-static int parse_text(const Option *option, const char *text, const char **ret_text) {
+static int parse_path(const Option *option, const char *text, const char **ret_path) {
         if (!*text)
                 return complain_usage("--%s takes no empty %s", option->name, option->argument);
-        *ret_text = text;
+        *ret_path = text;
         return SPEADM_DONE;
+}
+
+static bool is_utf8(const char *text) {
+        for (size_t n = strlen(text), length; n > 0; n -= length, text += length) {
+                length = utf8_sequence(text, n);
+                if (length == 0)
+                        return false;
+        }
+        return true;
+}
+
+/* What the wire cannot carry would reach the broker as something else. */
+static int parse_text(const Option *option, const char *text, const char **ret_text) {
+        if (!is_utf8(text))
+                return complain_usage("--%s takes UTF-8 text", option->name);
+        return parse_path(option, text, ret_text);
 }
 
 static int arguments_take(Arguments *arguments, OptionId id, const char *text) {
@@ -111,7 +128,7 @@ static int arguments_take(Arguments *arguments, OptionId id, const char *text) {
         arguments->given |= OPTION_BIT(id);
         switch (id) {
         case OPTION_SOCKET:
-                return parse_text(option, text, &arguments->socket);
+                return parse_path(option, text, &arguments->socket);
         case OPTION_VM:
                 return parse_text(option, text, &arguments->vm);
         case OPTION_INSTANCE:

@@ -33,11 +33,11 @@ static int complain_verb(const char *name) {
         return complain_usage("there is no verb '%s'", name);
 }
 
-static int complain_operands(const Verb *verb, int n) {
-        if (n < verb->min_operands)
+static int complain_operands(const Verb *verb, const Arguments *arguments) {
+        if (arguments->n_operands < verb->min_operands)
                 return complain_usage("something is missing: speadm %s %s", verb->name, verb->synopsis);
-        return complain_usage("that is too much: speadm %s%s%s", verb->name, *verb->synopsis ? " " : "",
-                              verb->synopsis);
+        return complain_usage("'%s' is too much: speadm %s%s%s", arguments->operands[verb->max_operands],
+                              verb->name, *verb->synopsis ? " " : "", verb->synopsis);
 }
 
 /* @argv[0] is the verb's name. */
@@ -60,7 +60,7 @@ static int run_verb(Speadm *speadm, const Verb *verb, int argc, char **argv) {
         }
         if (arguments->n_operands < verb->min_operands ||
             (!takes_command && arguments->n_operands > verb->max_operands))
-                return complain_operands(verb, arguments->n_operands);
+                return complain_operands(verb, arguments);
         return verb->run(speadm);
 }
 

@@ -2,7 +2,7 @@
 """The command line: help, and every way to get it wrong. None of this needs a broker, or asks one."""
 
 import cli
-from cli import USAGE
+from cli import NO_BROKER, USAGE
 
 VERBS = ["list", "leases", "refusals", "status", "query", "assign", "unassign", "drain", "release", "revoke", "run",
          "monitor", "rescan", "reload"]
@@ -50,7 +50,7 @@ class TestWrong(cli.TestCase):
         ("list --vm web", "there is no option '--vm' here"),
         ("leases --vm", "option '--vm' takes an argument"),
         ("list --json=yes", "option '--json=yes' takes no argument"),
-        ("list arm_spe_0", "that is too much: speadm list"),
+        ("list arm_spe_0", "'arm_spe_0' is too much: speadm list"),
         ("release", "something is missing: speadm release LEASE"),
         ("assign", "something is missing: speadm assign host|guest|any|none"),
         ("run --vcpus 1", "something is missing: speadm run"),
@@ -91,6 +91,12 @@ class TestWrong(cli.TestCase):
                 sentence = self.sentence(result)
                 self.assertIn(expected, sentence)
                 self.assertEqual("did you mean" in sentence, "did you mean" in expected, sentence)
+
+    def test_not_utf8(self):
+        """The wire has no word for it: it would reach the broker as another VM's name."""
+        result = self.speadm("query", "--vcpus", "1", "--vm", "web\udcff", socket="/nonexistent", expect=USAGE)
+        self.assertIn("--vm takes UTF-8 text", self.sentence(result))
+        self.speadm("query", "--vcpus", "1", "--vm", "w\u00e9b", socket="/nonexistent", expect=NO_BROKER)
 
     def test_empty_words(self):
         self.assertIn("there is no verb ''", self.sentence(self.speadm("", expect=USAGE)))
