@@ -33,7 +33,7 @@ static int fail(const char *what, int r) {
                 return NO_BROKER;
         }
 
-        fprintf(stderr, "%s: %s\n", what, r < 0 ? strerror(-r) : "no answer from the broker");
+        fprintf(stderr, "%s: %s\n", what, r < 0 ? strerror(-r) : "the broker is gone, or does not answer");
         return EXIT_FAILURE;
 }
 
