@@ -229,8 +229,12 @@ int context_send(struct spebroker *context, const Call *call) {
 
         r = varlink_client_begin(context->client, call->method, call->stream ? VARLINK_CALL_MORE : 0,
                                  &writer);
-        if (r == VARLINK_CLIENT_E_CLOSED)
+        if (r == VARLINK_CLIENT_E_CLOSED) {
+                /* It reads no more, though it has not hung up; who connects anew finds no client in the way.
+                 */
+                context_disconnect(context, "The broker has closed the connection.");
                 return SPEBROKER_DISCONNECTED;
+        }
         if (r != 0)
                 return error_fold(r);
 

@@ -2,7 +2,7 @@
 
 /*
  * What libspebroker makes of the objects on the wire: leases, decisions and refusals that are whole or are
- * nothing, and requests byte for byte.
+ * nothing, and requests byte for byte. And of a broker whose part the test plays itself, without a script.
  */
 
 #include <errno.h>
@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <spebroker/spebroker.h>
@@ -305,12 +307,34 @@ static void test_bad_decision(_unused_ void **state) {
         }
 }
 
+/* A broker that reads no more, but has not hung up: no connection, then, and no descriptor of one. */
+static void test_deaf(_unused_ void **state) {
+        static const char refused[] =
+                "{\"error\":\"a.b.NoSuchLease\",\"parameters\":{\"leaseId\":\"" ID "\"}}";
+        struct spebroker_lease *lease = NULL;
+        struct spebroker *context;
+        int fds[2];
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+        assert_int_equal(spebroker_new_from_fd(fds[0], &context), 0);
+        assert_int_equal(shutdown(fds[1], SHUT_RD), 0);
+        assert_int_equal(spebroker_follow(context, ID), 0);
+        assert_int_equal(send(fds[1], refused, sizeof(refused), MSG_NOSIGNAL), sizeof(refused));
+        assert_int_equal(spebroker_process(context, &lease), SPEBROKER_REFUSED);
+
+        assert_int_equal(spebroker_follow(context, ID), SPEBROKER_DISCONNECTED);
+        assert_int_equal(spebroker_get_fd(context), -1);
+        spebroker_unref(context);
+        close(fds[1]);
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_cpu_set),          cmocka_unit_test(test_owner),
-                cmocka_unit_test(test_message_is_clean), cmocka_unit_test(test_bad_lease),
-                cmocka_unit_test(test_request),          cmocka_unit_test(test_sentences),
-                cmocka_unit_test(test_refusal_fields),   cmocka_unit_test(test_bad_decision),
+                cmocka_unit_test(test_cpu_set),      cmocka_unit_test(test_owner),
+                cmocka_unit_test(test_deaf),         cmocka_unit_test(test_message_is_clean),
+                cmocka_unit_test(test_bad_lease),    cmocka_unit_test(test_request),
+                cmocka_unit_test(test_sentences),    cmocka_unit_test(test_refusal_fields),
+                cmocka_unit_test(test_bad_decision),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
