@@ -72,6 +72,25 @@ static int pin(const char *cpus) {
         return SPEADM_FAILED;
 }
 
+/*
+ * The member that a lease cannot do without and does not have, or NULL. A VMM hands these to KVM, where a
+ * buffer size of 0 means 'no limit' and a PMU type that is not there would name another PMU.
+ */
+static const char *missing_member(const struct json_object *lease) {
+        static const char *const texts[] = {"leaseId", "cpus"}, *const numbers[] = {"pmuType", "interrupt"};
+
+        for (size_t i = 0; i < ELEMENTS_OF(texts); i++) {
+                const char *text = field_string(lease, texts[i]);
+
+                if (!text || !*text)
+                        return texts[i];
+        }
+        for (size_t i = 0; i < ELEMENTS_OF(numbers); i++)
+                if (!field_has_int(lease, numbers[i]))
+                        return numbers[i];
+        return field_unsigned(lease, "bufferSize") == 0 ? "bufferSize" : NULL;
+}
+
 static int export_number(const char *name, const struct json_object *lease, const char *key) {
         char text[24];
 
@@ -80,9 +99,8 @@ static int export_number(const char *name, const struct json_object *lease, cons
 }
 
 static int export_lease(const struct json_object *lease, const char *cpus) {
-        const char *id = field_string(lease, "leaseId");
-
-        if (setenv("SPE_BROKER_LEASE", id ? id : "", 1) < 0 || setenv("SPE_BROKER_CPUS", cpus, 1) < 0 ||
+        if (setenv("SPE_BROKER_LEASE", field_string(lease, "leaseId"), 1) < 0 ||
+            setenv("SPE_BROKER_CPUS", cpus, 1) < 0 ||
             export_number("SPE_BROKER_PMU_TYPE", lease, "pmuType") < 0 ||
             export_number("SPE_BROKER_BUFFER_SIZE", lease, "bufferSize") < 0 ||
             export_number("SPE_BROKER_INTERRUPT", lease, "interrupt") < 0)
@@ -120,7 +138,7 @@ int verb_run(Speadm *speadm) {
         const Arguments *arguments = &speadm->arguments;
         _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
         const struct json_object *lease;
-        const char *cpus;
+        const char *cpus, *missing;
         JsonWriter *writer;
         int r;
 
@@ -139,11 +157,12 @@ int verb_run(Speadm *speadm) {
                 return r;
 
         lease = field_object(reply.parameters, "lease");
-        cpus = field_string(lease, "cpus");
-        if (!cpus) {
-                complain("the broker granted a lease without CPUs");
+        missing = missing_member(lease);
+        if (missing) {
+                complain("the broker granted a lease without its %s", missing);
                 return SPEADM_FAILED;
         }
+        cpus = field_string(lease, "cpus");
         tell_limited(lease);
         r = pin(cpus);
         if (r == SPEADM_DONE)

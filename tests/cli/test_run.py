@@ -116,10 +116,21 @@ class TestRun(cli.TestCase):
         self.assertFalse(marker.exists(), "the command does not run")
 
     def test_broken_grant(self):
-        for lease in ({}, fake.lease() | {"cpus": None}, fake.lease(cpus="many")):
+        """What KVM would take for something else, or not at all, is not handed to a VMM."""
+        marker = self.directory() / "marker"
+        cpus = str(HERE[0])
+        for lease, sentence in (
+                ({}, "the broker granted a lease without its leaseId"),
+                (fake.lease(cpus=None), "the broker granted a lease without its cpus"),
+                (fake.lease(cpus=""), "the broker granted a lease without its cpus"),
+                (fake.lease(cpus=cpus, pmuType=None), "the broker granted a lease without its pmuType"),
+                (fake.lease(cpus=cpus, bufferSize=0), "the broker granted a lease without its bufferSize"),
+                (fake.lease(cpus=cpus, interrupt=None), "the broker granted a lease without its interrupt"),
+                (fake.lease(cpus="many"), "the broker says CPUs 'many', which is no list of CPUs")):
             broker = self.fake(check=False, Acquire={"lease": lease})
-            result = self.speadm("run", "--vcpus", "2", "true", socket=broker.path, expect=FAILED)
-            self.assertIn("CPUs", self.sentence(result))
+            result = self.speadm("run", "--vcpus", "2", "touch", marker, socket=broker.path, expect=FAILED)
+            self.assertEqual(self.sentence(result), sentence)
+            self.assertFalse(marker.exists())
 
     def test_waits(self):
         """The answer may come late, as long as --wait allows."""
