@@ -16,11 +16,10 @@
 #include <systemd/sd-login.h>
 
 #include "host/owner.h"
+#include "util/clock.h"
 #include "util/error.h"
 #include "util/fs.h"
 #include "util/parse.h"
-
-#define USEC_PER_SEC UINT64_C(1000000)
 
 /* /proc/PID/stat: some fifty numbers and a command of at most 64 bytes. */
 #define STAT_TEXT_MAX 4096U

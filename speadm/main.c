@@ -6,8 +6,8 @@
  */
 
 #include <locale.h>
+#include <spebroker/spebroker.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "speadm/speadm.h"
 #include "speadm/tell.h"
@@ -95,7 +95,7 @@ static int run(Speadm *speadm, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-        Speadm speadm = {.arguments = {.socket = SPEADM_SOCKET_DEFAULT}};
+        Speadm speadm = {.arguments = {.socket = SPEBROKER_SOCKET}};
         int r;
 
         (void)setlocale(LC_ALL, ""); /* the width of VM names, and nothing else */

@@ -9,9 +9,6 @@
 #include "speadm/arguments.h"
 #include "varlink/client.h"
 
-/* Where the broker listens unless --socket says otherwise. */
-#define SPEADM_SOCKET_DEFAULT "/run/spe-broker/io.spebroker.Broker"
-
 /* The exit status: fixed, scripts rely on it (speadm(1), EXIT STATUS). */
 enum {
         SPEADM_DONE = 0,

@@ -10,10 +10,8 @@
 
 #include "speadm/text.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "varlink/utf8.h"
-
-#define USEC_PER_MSEC UINT64_C(1000)
-#define USEC_PER_SEC  (1000 * USEC_PER_MSEC)
 
 char *text_size(uint64_t bytes, char buffer[static TEXT_SIZE_MAX]) {
         static const char units[] = "BKMGTPE";
@@ -45,8 +43,8 @@ char *text_duration(uint64_t usec, char buffer[static TEXT_TIME_MAX]) {
                 const char *name;
                 uint64_t usec;
         } units[] = {
-                {"d", 86400 * USEC_PER_SEC}, {"h", 3600 * USEC_PER_SEC}, {"m", 60 * USEC_PER_SEC},
-                {"s", USEC_PER_SEC},         {"ms", USEC_PER_MSEC},
+                {"d", USEC_PER_DAY}, {"h", USEC_PER_HOUR},  {"m", USEC_PER_MIN},
+                {"s", USEC_PER_SEC}, {"ms", USEC_PER_MSEC},
         };
         unsigned long long large, small;
         size_t i = 0;

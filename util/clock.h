@@ -9,8 +9,12 @@
 #include <stdint.h>
 #include <time.h>
 
-#define USEC_PER_SEC  UINT64_C(1000000)
 #define NSEC_PER_USEC UINT64_C(1000)
+#define USEC_PER_MSEC UINT64_C(1000)
+#define USEC_PER_SEC  (1000 * USEC_PER_MSEC)
+#define USEC_PER_MIN  (60 * USEC_PER_SEC)
+#define USEC_PER_HOUR (60 * USEC_PER_MIN)
+#define USEC_PER_DAY  (24 * USEC_PER_HOUR)
 
 static inline uint64_t clock_now_usec(void) {
         struct timespec ts;

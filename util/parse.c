@@ -12,13 +12,8 @@
 #include <strings.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/parse.h"
-
-#define USEC_PER_MSEC UINT64_C(1000)
-#define USEC_PER_SEC  UINT64_C(1000000)
-#define USEC_PER_MIN  (60 * USEC_PER_SEC)
-#define USEC_PER_HOUR (60 * USEC_PER_MIN)
-#define USEC_PER_DAY  (24 * USEC_PER_HOUR)
 
 #define PERCENT_MAX 100
 
