@@ -68,12 +68,20 @@ static void say_no_instance_for_cpus(const struct spebroker_refusal *refusal, FI
 }
 
 static void say_not_assigned(const struct spebroker_refusal *refusal, FILE *f) {
+        const char *cpus = string_of(refusal, "cpus"), *owner = string_of(refusal, "owner");
         const char *vm = spebroker_refusal_get_string(refusal, "assignedVm");
 
-        fprintf(f, "CPUs %s are assigned to %s", string_of(refusal, "cpus"), string_of(refusal, "owner"));
         if (vm)
-                fprintf(f, ", for VM %s", vm);
-        fputc('.', f);
+                fprintf(f, "CPUs %s are assigned to %s, for VM %s.", cpus, owner, vm);
+        else if (strcmp(owner, "guest") == 0 || strcmp(owner, "any") == 0)
+                fprintf(f,
+                        "An exclusive lease needs an administrator, or CPUs assigned to its VM; CPUs %s are "
+                        "not.",
+                        cpus);
+        else if (strcmp(owner, "none") == 0)
+                fprintf(f, "CPUs %s are drained: neither host nor guests may have them.", cpus);
+        else
+                fprintf(f, "CPUs %s are assigned to %s.", cpus, owner);
 }
 
 static void say_busy(const struct spebroker_refusal *refusal, FILE *f) {

@@ -75,8 +75,13 @@ static void tell_not_assigned(FILE *file, _unused_ const Speadm *speadm, const s
                         word(fields, "cpus"));
         else if (strcmp(owner, "host") == 0)
                 fprintf(file, "CPUs %s are assigned to the host", word(fields, "cpus"));
+        else if (vm)
+                fprintf(file, "CPUs %s are assigned to VM %s alone", word(fields, "cpus"), vm);
         else
-                fprintf(file, "CPUs %s are assigned to VM %s alone", word(fields, "cpus"), vm ? vm : "?");
+                fprintf(file,
+                        "an exclusive lease takes root, AdminGroup, or CPUs assigned to its VM: CPUs %s are "
+                        "not",
+                        word(fields, "cpus"));
         fputs(" (see 'speadm list', 'speadm assign')", file);
 }
 

@@ -31,6 +31,9 @@ ACQUIRE = [
      "CPUs 0-1 are assigned to the host (see 'speadm list', 'speadm assign')"),
     (Error("NotAssigned", cpus="0-1", owner="guest", vm="db"), REFUSED,
      "CPUs 0-1 are assigned to VM db alone (see 'speadm list', 'speadm assign')"),
+    (Error("NotAssigned", cpus="0-1", owner="any", vm=None), REFUSED,
+     "an exclusive lease takes root, AdminGroup, or CPUs assigned to its VM: CPUs 0-1 are not (see 'speadm list',"
+     " 'speadm assign')"),
     (Error("NotAssigned", cpus="0-1", owner="none", vm=None), REFUSED,
      "CPUs 0-1 are drained: neither host nor guests may have them (see 'speadm list', 'speadm assign')"),
     (Error("Busy", holders=HOLDERS), REFUSED,
