@@ -20,7 +20,7 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "daemon")]
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "daemon")]
 
 import debian_packages  # noqa: E402
 import harness  # noqa: E402

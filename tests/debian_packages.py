@@ -26,10 +26,10 @@ def cache_directory():
     return pathlib.Path(path)
 
 
-def apt_get(*arguments):
+def apt_get(*arguments, directory=None):
     try:
         return subprocess.run(["apt-get", "-qq", *arguments], check=True, capture_output=True, text=True,
-                              timeout=TIMEOUT).stdout
+                              timeout=TIMEOUT, cwd=directory).stdout
     except FileNotFoundError as error:
         raise Unavailable("no apt-get here") from error
     except subprocess.TimeoutExpired as error:
@@ -45,8 +45,9 @@ def mirror():
     raise Unavailable("no Debian archive in this machine's apt configuration")
 
 
-def download(directory, suite, packages):
-    """The packages and all they depend on, as files; with lists, archives and status below the directory."""
+def download(directory, suite, packages, alone):
+    """The packages and all they depend on, and those that come alone, as files; with lists and archives below the
+    directory."""
     for name in ("lists/partial", "archives/partial"):
         (directory / name).mkdir(parents=True)
     (directory / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror()} {suite} main\n")
@@ -58,12 +59,14 @@ def download(directory, suite, packages):
     }.items()]
     apt_get(*options, "update")
     apt_get(*options, "install", "--download-only", "--no-install-recommends", "--yes", *packages)
+    if alone:
+        apt_get(*options, "download", *alone, directory=directory / "archives")
     return sorted((directory / "archives").glob("*.deb"))
 
 
-def fetch(suite, *packages):
-    """The directory below which the packages are unpacked."""
-    tree = cache_directory() / suite / "+".join(packages)
+def fetch(suite, *packages, alone=()):
+    """The directory below which the packages are unpacked, with all that they depend on; alone: without that."""
+    tree = cache_directory() / suite / "+".join((*packages, *alone))
     if tree.exists():
         return tree
 
@@ -71,7 +74,7 @@ def fetch(suite, *packages):
     for directory in (unpacked, downloads):
         shutil.rmtree(directory, ignore_errors=True)
     try:
-        for package in download(downloads, suite, packages):
+        for package in download(downloads, suite, packages, alone):
             subprocess.run(["dpkg-deb", "-x", str(package), str(unpacked)], check=True, timeout=TIMEOUT)
     finally:
         shutil.rmtree(downloads, ignore_errors=True)
@@ -82,9 +85,10 @@ def libraries(tree):
     return tree / "usr/lib" / f"{platform.machine()}-linux-gnu"
 
 
-def with_loader(tree, program):
-    """How to run a program with the tree's own libraries."""
+def with_loader(tree, program, *private):
+    """How to run a program with the tree's own libraries, and those in private directories."""
     loader = next(libraries(tree).glob("ld-linux*.so.*"), None)
     if not loader:
         raise Unavailable(f"no dynamic loader in {libraries(tree)}")
-    return [str(loader), "--library-path", str(libraries(tree)), str(program)]
+    path = ":".join(str(directory) for directory in (libraries(tree), *private))
+    return [str(loader), "--library-path", path, str(program)]
