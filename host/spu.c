@@ -91,7 +91,8 @@ static int read_type(int spu_fd, Spu *spu) {
         uint64_t type = UINT64_MAX;
         int r;
 
-        r = read_number(spu_fd, "type", UINT32_MAX, true, &spu->problem, &type);
+        /* An int to the kernel, and to everybody who gets it from us. */
+        r = read_number(spu_fd, "type", INT32_MAX, true, &spu->problem, &type);
         if (r < 0)
                 return r;
         if (type == UINT64_MAX) {

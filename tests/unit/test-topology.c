@@ -82,7 +82,7 @@ static void test_whole(void **state) {
         }
         tree_mkdir(tree, DEVICES "cpu");
         put_spu(tree, 0, 8, "0-3\n");
-        put_spu(tree, 10, 4294967295, "8-11\n");
+        put_spu(tree, 10, INT32_MAX, "8-11\n");
         put_spu(tree, 2, 9, "4-7\n");
         put(tree, 2, "format/min_latency", "config2:0-11\n");
         put(tree, 2, "format/event_filter", "config1:0-63\n");
@@ -117,7 +117,7 @@ static void test_whole(void **state) {
         assert_null(spu->problem);
 
         spu = assert_ready(topology, "arm_spe_10");
-        assert_int_equal(spu->pmu_type, UINT32_MAX);
+        assert_int_equal(spu->pmu_type, INT32_MAX);
         assert_int_equal(spu->max_buffer_size, 0);
         assert_int_equal(spu->capabilities.arch_inst, -1);
         assert_int_equal(spu->capabilities.min_interval, -1);
@@ -136,7 +136,7 @@ static void test_type(void **state) {
                 {"8x\n", "type: not a number"},
                 {" 8\n", "type: not a number"},
                 {"8\n\n", "type: not a number"},
-                {"4294967296\n", "type: a number out of range"},
+                {"2147483648\n", "type: a number out of range"},
                 {"0000000000000000000000000000000000000000000000000000000000000000000000008\n",
                  "type: not a number"},
         };
