@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "host/spu.h"
 #include "host/topology.h"

@@ -22,7 +22,7 @@ const char *fs_strerror(int outcome);
 /*
  * Reads the regular file @path below @dir_fd (AT_FDCWD: an ordinary path) into @buffer, at most @size - 1
  * bytes, and ends it with NUL. Bytes may hold NUL themselves; *ret_n says how many there are. sysfs files
- * claim 4096 bytes whatever they hold, so the size that stat() tells is not believed.
+ * claim a page whatever they hold, so the size that stat() tells is not believed.
  */
 int fs_read(int dir_fd, const char *path, char *buffer, size_t size, size_t *ret_n);
 
