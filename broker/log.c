@@ -13,33 +13,33 @@
 
 #define LINE_SIZE 2048U
 
-static void write_line(int priority, const char *line) {
+static void write_line(int priority, const char *file, unsigned line, const char *format, va_list ap) {
+        char message[LINE_SIZE], position[LINE_SIZE] = "";
+
+        (void)vsnprintf(message, sizeof(message), format, ap);
+        if (file && line > 0)
+                (void)snprintf(position, sizeof(position), "%s:%u: ", file, line);
+        else if (file)
+                (void)snprintf(position, sizeof(position), "%s: ", file);
+
         if (getenv("JOURNAL_STREAM"))
-                fprintf(stderr, "<%i>%s\n", priority, line);
+                fprintf(stderr, "<%i>%s%s\n", priority, position, message);
         else
-                fprintf(stderr, "spe-broker: %s\n", line);
+                fprintf(stderr, "spe-broker: %s%s\n", position, message);
 }
 
 void log_message(int priority, const char *format, ...) {
-        char line[LINE_SIZE];
         va_list ap;
 
         va_start(ap, format);
-        vsnprintf(line, sizeof(line), format, ap);
+        write_line(priority, NULL, 0, format, ap);
         va_end(ap);
-        write_line(priority, line);
 }
 
 void log_position(int priority, const char *file, unsigned line, const char *format, ...) {
-        char message[LINE_SIZE];
         va_list ap;
 
         va_start(ap, format);
-        vsnprintf(message, sizeof(message), format, ap);
+        write_line(priority, file, line, format, ap);
         va_end(ap);
-
-        if (line > 0)
-                log_message(priority, "%s:%u: %s", file, line, message);
-        else
-                log_message(priority, "%s: %s", file, message);
 }
