@@ -34,6 +34,14 @@ static void help(void) {
         printf("\n  --help, --version\n\nSee spe-broker(8) and spe-broker.conf(5).\n");
 }
 
+static bool is_simulated_host(const char *word) {
+        for (const char *const *name = simulate_names(); *name; name++)
+                if (strcmp(*name, word) == 0)
+                        return true;
+
+        return false;
+}
+
 /* 0: go on; 1: done; -EINVAL: wrong usage, which has been told. */
 static int parse_options(int argc, char **argv, ManagerOptions *ret_options) {
         enum {
@@ -67,6 +75,13 @@ static int parse_options(int argc, char **argv, ManagerOptions *ret_options) {
                         ret_options->socket = optarg;
                         break;
                 case OPTION_SIMULATE:
+                        if (!is_simulated_host(optarg)) {
+                                fprintf(stderr,
+                                        "spe-broker: --simulate %s: there is no such built-in host; see "
+                                        "--help\n",
+                                        optarg);
+                                return -EINVAL;
+                        }
                         ret_options->simulate = optarg;
                         break;
                 case 'h':
@@ -76,7 +91,8 @@ static int parse_options(int argc, char **argv, ManagerOptions *ret_options) {
                 case OPTION_VERSION:
                         printf("spe-broker " SPE_VERSION "\n");
                         return 1;
-                default:
+                default: /* getopt_long() has said what is wrong */
+                        fprintf(stderr, "Try 'spe-broker --help'.\n");
                         return -EINVAL;
                 }
 
@@ -181,8 +197,12 @@ static void tell_ready(const Manager *manager) {
         size_t n = manager->model.instances.n;
         char status[128];
 
-        (void)snprintf(status, sizeof(status), "brokering %zu SPU%s%s%s", n, n == 1 ? "" : "s",
-                       simulated ? " of the simulated host " : "", simulated ?: "");
+        if (n == 0)
+                (void)snprintf(status, sizeof(status),
+                               "this host shows no SPU: is the driver arm_spe_pmu loaded?");
+        else
+                (void)snprintf(status, sizeof(status), "brokering %zu SPU%s%s%s", n, n == 1 ? "" : "s",
+                               simulated ? " of the simulated host " : "", simulated ?: "");
         log_message(LOG_INFO, "%s", status);
         sd_notifyf(0, "READY=1\nSTATUS=%s", status);
 }

@@ -108,12 +108,8 @@ static int open_trees(Manager *manager) {
         if (r == 0) {
                 manager->facts_fd =
                         openat(manager->root_fd, SIMULATED_PATH, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-                r = manager->facts_fd < 0 ? -errno : simulate_write(manager->facts_fd, options->simulate);
-        }
-        if (r == SIMULATE_E_UNKNOWN) {
-                log_message(LOG_ERR, "--simulate %s: there is no such built-in host; see spe-broker --help",
-                            options->simulate);
-                return -EINVAL;
+                r = manager->facts_fd < 0 ? -errno
+                                          : error_fold(simulate_write(manager->facts_fd, options->simulate));
         }
         if (r < 0) {
                 log_message(LOG_ERR, "cannot write the simulated host below %s/" SIMULATED_PATH ": %s",

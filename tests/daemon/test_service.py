@@ -35,11 +35,17 @@ class TestCommandLine(harness.TestCase):
         self.assertRegex(done.stdout, r"^spe-broker \d+\.\d+")
 
     def test_usage(self):
-        for arguments in (["--nope"], ["--root"], ["word"], ["--root", "/", "word"]):
+        for arguments in (
+            ["--nope"],
+            ["--root"],
+            ["word"],
+            ["--root", "/", "word"],
+            ["--simulate", "nowhere"],
+        ):
             with self.subTest(arguments):
                 done = self.run_daemon(*arguments)
                 self.assertEqual((done.returncode, done.stdout), (2, ""))
-                self.assertTrue(done.stderr)
+                self.assertIn("--help", done.stderr)
 
     def test_no_such_root(self):
         done = self.run_daemon("--root", "/nonexistent/here")
