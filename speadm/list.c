@@ -9,7 +9,7 @@
 #include "speadm/output.h"
 #include "speadm/tell.h"
 #include "speadm/verb.h"
-#include "util/cpuset.h"
+#include "speadm/words.h"
 
 enum {
         COLUMN_NAME,
@@ -34,58 +34,8 @@ static const TableColumn columns[] = {
         [COLUMN_ASSIGNED] = {"ASSIGNED", TABLE_TRUNC},
 };
 
-static unsigned first_cpu(const struct json_object *assignment) {
-        const char *cpus = field_string(assignment, "cpus");
-        CpuSet set;
-
-        return cpus && cpuset_parse(cpus, strlen(cpus), &set) == 0 ? cpuset_next(&set, 0) : CPUSET_MAX;
-}
-
-static int compare_assignments(const void *a, const void *b) {
-        unsigned first = first_cpu(*(struct json_object *const *)a),
-                 second = first_cpu(*(struct json_object *const *)b);
-
-        return (first > second) - (first < second);
-}
-
-/* By CPU: "guest:web", or "0-1:host 2-3:guest:web" where they are not all of the instance's CPUs. */
-static char *assignments_text(const struct json_object *instance) {
-        struct json_object *assignments = field_array(instance, "assignments");
-        const char *all = field_string(instance, "cpus");
-        char *text = NULL;
-        size_t size = 0;
-        FILE *file;
-
-        file = open_memstream(&text, &size);
-        if (!file)
-                return NULL;
-        if (assignments)
-                json_object_array_sort(assignments, compare_assignments);
-        for (size_t i = 0; i < array_length(assignments); i++) {
-                const struct json_object *assignment = json_object_array_get_idx(assignments, i);
-                const char *cpus = field_string(assignment, "cpus"),
-                           *owner = field_string(assignment, "owner");
-                const char *vm = field_string(assignment, "vm"), *state = field_string(assignment, "state");
-
-                if (i > 0)
-                        fputs(" ", file);
-                if (cpus && all && strcmp(cpus, all) != 0)
-                        fprintf(file, "%s:", cpus);
-                fputs(owner ? owner : "?", file);
-                if (vm)
-                        fprintf(file, ":%s", vm);
-                if (state && strcmp(state, "active") != 0)
-                        fprintf(file, "(%s)", state);
-        }
-        if (fclose(file) != 0) {
-                free(text);
-                return NULL;
-        }
-        return text;
-}
-
 static int add_instance(Table *table, const struct json_object *instance) {
-        _cleanup_(freep) char *assigned = assignments_text(instance);
+        _cleanup_(freep) char *assigned = words_assignments(instance);
 
         if (!assigned)
                 return complain_memory();

@@ -47,6 +47,7 @@ static void print_lease(const char *change, const struct json_object *lease) {
 static void print_instance(const struct json_object *instance) {
         const char *problem = field_string(instance, "problem"),
                    *online = field_string(instance, "onlineCpus");
+        _cleanup_(freep) char *assigned = words_assignments(instance);
         char charge[TEXT_SIZE_MAX];
 
         printf("%s: %s, %s%s on line, leases: %" PRIu64 ", %s charged",
@@ -54,6 +55,8 @@ static void print_instance(const struct json_object *instance) {
                or_question_mark(field_string(instance, "state")), online && *online ? "CPUs " : "no CPU",
                online ? online : "", field_unsigned(instance, "leases"),
                text_size(field_unsigned(instance, "charge"), charge));
+        if (assigned && *assigned)
+                printf(", assigned %s", assigned);
         if (problem)
                 printf(" (%s)", problem);
         putchar('\n');

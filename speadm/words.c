@@ -10,6 +10,7 @@
 #include "speadm/tell.h"
 #include "speadm/text.h"
 #include "speadm/words.h"
+#include "util/cpuset.h"
 
 void words_holder(FILE *file, const struct json_object *holder) {
         const char *kind = field_string(holder, "kind"), *lease_id = field_string(holder, "leaseId");
@@ -90,4 +91,53 @@ int words_lease_table(const Speadm *speadm, const struct json_object *leases) {
         for (size_t i = 0; i < array_length(leases); i++)
                 add_lease(table, json_object_array_get_idx(leases, i));
         return table_print(table);
+}
+
+static unsigned first_cpu(const struct json_object *assignment) {
+        const char *cpus = field_string(assignment, "cpus");
+        CpuSet set;
+
+        return cpus && cpuset_parse(cpus, strlen(cpus), &set) == 0 ? cpuset_next(&set, 0) : CPUSET_MAX;
+}
+
+static int compare_assignments(const void *a, const void *b) {
+        unsigned first = first_cpu(*(struct json_object *const *)a),
+                 second = first_cpu(*(struct json_object *const *)b);
+
+        return (first > second) - (first < second);
+}
+
+char *words_assignments(const struct json_object *instance) {
+        struct json_object *assignments = field_array(instance, "assignments");
+        const char *all = field_string(instance, "cpus");
+        char *text = NULL;
+        size_t size = 0;
+        FILE *file;
+
+        file = open_memstream(&text, &size);
+        if (!file)
+                return NULL;
+        if (assignments)
+                json_object_array_sort(assignments, compare_assignments);
+        for (size_t i = 0; i < array_length(assignments); i++) {
+                const struct json_object *assignment = json_object_array_get_idx(assignments, i);
+                const char *cpus = field_string(assignment, "cpus"),
+                           *owner = field_string(assignment, "owner");
+                const char *vm = field_string(assignment, "vm"), *state = field_string(assignment, "state");
+
+                if (i > 0)
+                        fputs(" ", file);
+                if (cpus && all && strcmp(cpus, all) != 0)
+                        fprintf(file, "%s:", cpus);
+                fputs(owner ? owner : "?", file);
+                if (vm)
+                        fprintf(file, ":%s", vm);
+                if (state && strcmp(state, "active") != 0)
+                        fprintf(file, "(%s)", state);
+        }
+        if (fclose(file) != 0) {
+                free(text);
+                return NULL;
+        }
+        return text;
 }

@@ -16,3 +16,9 @@ void words_holder(FILE *file, const struct json_object *holder);
 
 /* A table of leases. Returns an exit status. */
 int words_lease_table(const Speadm *speadm, const struct json_object *leases);
+
+/*
+ * Whose an instance's CPUs are: "guest:web", or "0-1:host 2-3:guest:web" where they are not all of its CPUs.
+ * The caller frees it; NULL without memory.
+ */
+char *words_assignments(const struct json_object *instance);

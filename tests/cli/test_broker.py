@@ -338,6 +338,18 @@ class TestMonitor(TestCase):
         self.golden("broker-monitor.txt",
                     cli.normalise("".join(lines), (lease["leaseId"][:12], "LEASE"), COMMAND))
 
+    def test_assignments(self):
+        """What an assignment changes is seen."""
+        self.start()
+        monitor = self.start_speadm("monitor")
+        self.line(monitor.stdout)
+        self.ask("assign host --cpus 0-1")
+        self.assertRegex(self.line(monitor.stdout), r" arm_spe_0: ready, .*, assigned 0-1:host$")
+        self.ask("unassign --cpus 0-1")
+        self.assertNotIn("assigned", self.line(monitor.stdout))
+        monitor.send_signal(signal.SIGINT)
+        self.finish(monitor)
+
     def test_json(self):
         self.start()
         monitor = self.start_speadm("monitor -j")
