@@ -13,7 +13,8 @@
 
 #define LINE_SIZE 2048U
 
-static void write_line(int priority, const char *file, unsigned line, const char *format, va_list ap) {
+__attribute__((__format__(__printf__, 4, 0))) static void
+write_line(int priority, const char *file, unsigned line, const char *format, va_list ap) {
         char message[LINE_SIZE], position[LINE_SIZE] = "";
 
         (void)vsnprintf(message, sizeof(message), format, ap);
