@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Packages of another Debian release, unpacked into a cache directory and used from there: nothing is installed.
+"""Packages of another Debian release or architecture, unpacked into a cache directory and used from there: nothing is
+installed.
 
 They come from the mirror that this machine's apt uses, fetched with an apt configuration of our own. What is
 unpacked stays in $SPE_TEST_CACHE (default: $XDG_CACHE_HOME/spe-broker-tests) for the next run."""
 
+import contextlib
+import fcntl
 import os
 import pathlib
 import platform
@@ -45,7 +48,7 @@ def mirror():
     raise Unavailable("no Debian archive in this machine's apt configuration")
 
 
-def download(directory, suite, packages, alone):
+def download(directory, suite, architecture, packages, alone):
     """The packages and all they depend on, and those that come alone, as files; with lists and archives below the
     directory."""
     for name in ("lists/partial", "archives/partial"):
@@ -56,6 +59,7 @@ def download(directory, suite, packages, alone):
         "Dir::State::Lists": directory / "lists", "Dir::State::Status": "/dev/null",
         "Dir::Cache": directory, "Dir::Cache::Archives": directory / "archives",
         "Debug::NoLocking": "1", "APT::Sandbox::User": "root",
+        **({"APT::Architecture": architecture, "APT::Architectures::": architecture} if architecture else {}),
     }.items()]
     apt_get(*options, "update")
     apt_get(*options, "install", "--download-only", "--no-install-recommends", "--yes", *packages)
@@ -64,21 +68,49 @@ def download(directory, suite, packages, alone):
     return sorted((directory / "archives").glob("*.deb"))
 
 
-def fetch(suite, *packages, alone=()):
-    """The directory below which the packages are unpacked, with all that they depend on; alone: without that."""
-    tree = cache_directory() / suite / "+".join((*packages, *alone))
-    if tree.exists():
-        return tree
+@contextlib.contextmanager
+def locked(path):
+    """One at a time; the others wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
+
+def stay_within(tree):
+    """Absolute links lead to their target in the tree, wherever it lies."""
+    for directory, directories, files in os.walk(tree):
+        for path in (pathlib.Path(directory, name) for name in (*directories, *files)):
+            if path.is_symlink() and path.readlink().is_absolute():
+                target = tree / path.readlink().relative_to("/")
+                path.unlink()
+                path.symlink_to(os.path.relpath(target, directory))
+
+
+def fetch(suite, *packages, alone=(), architecture=None):
+    """The directory below which the packages are unpacked, with all that they depend on; alone: without that.
+    architecture: not this machine's, but this one, in Debian's words."""
+    release = f"{suite}-{architecture}" if architecture else suite
+    tree = cache_directory() / release / "+".join((*packages, *alone))
+    with locked(tree.with_name(tree.name + ".lock")):
+        if not tree.exists():
+            unpack(tree, suite, architecture, packages, alone)
+    return tree
+
+
+def unpack(tree, suite, architecture, packages, alone):
     unpacked, downloads = tree.with_name(tree.name + ".new"), tree.with_name(tree.name + ".apt")
     for directory in (unpacked, downloads):
         shutil.rmtree(directory, ignore_errors=True)
     try:
-        for package in download(downloads, suite, packages, alone):
+        for package in download(downloads, suite, architecture, packages, alone):
             subprocess.run(["dpkg-deb", "-x", str(package), str(unpacked)], check=True, timeout=TIMEOUT)
     finally:
         shutil.rmtree(downloads, ignore_errors=True)
-    return unpacked.rename(tree)
+    if not (unpacked / "lib").exists():
+        (unpacked / "lib").symlink_to("usr/lib")  # as base-files has it
+    stay_within(unpacked)
+    unpacked.rename(tree)
 
 
 def libraries(tree):
