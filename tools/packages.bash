@@ -2,15 +2,20 @@
 # shellcheck shell=bash
 #
 # The Debian packages of the build and of the tests, written once, and how to get those that are missing.
-# Read by tools/quickstart and tools/test.
+# Read by tools/quickstart, tools/test and tools/fetch-arm64.
 
 # What `cmake --preset release && cmake --build --preset release` needs.
-packages_build=(gcc libc6-dev cmake ninja-build pkg-config libsystemd-dev libjson-c-dev libini-config-dev
-        libsmartcols-dev scdoc)
+packages_libraries=(libc6-dev libsystemd-dev libjson-c-dev libini-config-dev libsmartcols-dev)
+packages_build=(gcc cmake ninja-build pkg-config scdoc "${packages_libraries[@]}")
 # What the quick tests need on top, and all of them on top of that.
-packages_test_fast=(libcmocka-dev g++ jq python3)
+packages_test_libraries=(libcmocka-dev)
+packages_test_fast=(g++ jq python3 "${packages_test_libraries[@]}")
 packages_test=(clang clang-tidy clang-format libclang-rt-14-dev systemd mandoc golang-go
         golang-github-varlink-go-dev)
+
+# What builds for arm64, and runs that here (qemu-user alone: nothing is registered with the kernel). The libraries are
+# those above, of arm64: tools/fetch-arm64 unpacks them beside the system.
+packages_arm64=(gcc-aarch64-linux-gnu qemu-user)
 
 packages_missing() {
         local package status
