@@ -7,120 +7,15 @@
 
 #include "broker/settle.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "broker/assign.h"
 #include "broker/end.h"
 #include "broker/events.h"
 #include "broker/grant.h"
 #include "broker/manager.h"
+#include "broker/settle-instances.h"
 
 /* What there was no memory for is tried again after this. */
 #define RETRY_USEC UINT64_C(100000)
-
-#define GUEST_UNKNOWN_REASON "this version of spe-broker does not probe KVM"
-
-/* What the tree says of @spu, as the rules see it. True in *@ret_changed if that is news. */
-static int update_instance(Instance *instance, const Spu *spu, const CpuSet *online, bool *ret_changed) {
-        InstanceState state = spu->ready ? INSTANCE_STATE_READY : INSTANCE_STATE_PARTIAL;
-        const char *problem = spu->ready ? NULL : spu->problem;
-        _cleanup_(freep) char *copy = NULL;
-        CpuSet effective = spu->cpus;
-
-        cpuset_and(&effective, online);
-        if (problem) {
-                copy = strdup(problem);
-                if (!copy)
-                        return -ENOMEM;
-        }
-
-        *ret_changed = instance->state != state || instance->pmu_type != spu->pmu_type ||
-                       instance->max_buffer_size != spu->max_buffer_size ||
-                       !cpuset_equal(&instance->cpus, &spu->cpus) ||
-                       !cpuset_equal(&instance->effective, &effective) ||
-                       strcmp(instance->problem ?: "", problem ?: "") != 0;
-
-        instance->state = state;
-        instance->pmu_type = spu->pmu_type;
-        instance->max_buffer_size = spu->max_buffer_size;
-        instance->cpus = spu->cpus;
-        instance->effective = effective;
-        free(instance->problem);
-        instance->problem = steal_ptr(copy);
-        return 0;
-}
-
-static int add_instance(Manager *manager, const Spu *spu, Instance **ret_instance) {
-        _cleanup_(instance_freep) Instance *instance = NULL;
-        int r;
-
-        r = instance_new(spu->name, spu->index, &instance);
-        if (r < 0)
-                return r;
-
-        instance->state = INSTANCE_STATE_GONE; /* so that the first update is news */
-        instance->guest = GUEST_SUPPORT_UNKNOWN;
-        instance->guest_reason = strdup(GUEST_UNKNOWN_REASON);
-        if (!instance->guest_reason)
-                return -ENOMEM;
-
-        r = instance_table_add(&manager->model.instances, instance);
-        if (r < 0)
-                return r;
-
-        *ret_instance = steal_ptr(instance);
-        return 0;
-}
-
-/* Those that the tree does not have any more: gone while leases are on them, then out of the table. */
-static void drop_instances(Manager *manager) {
-        InstanceTable *table = &manager->model.instances;
-
-        for (size_t i = table->n; i > 0; i--) {
-                Instance *instance = table->entries[i - 1];
-                bool news = instance->state != INSTANCE_STATE_GONE;
-
-                if (topology_find(manager->topology, instance->name))
-                        continue;
-
-                instance->state = INSTANCE_STATE_GONE;
-                instance->effective = CPUSET_NULL;
-                free(instance->problem); /* of the time when it was partial */
-                instance->problem = NULL;
-                if (news || instance->n_leases == 0)
-                        events_instance(manager, instance);
-                if (instance->n_leases == 0)
-                        instance_table_remove(table, instance);
-        }
-}
-
-static int settle_instances(Manager *manager) {
-        const Topology *topology = manager->topology;
-
-        for (size_t i = 0; i < topology->n_spus; i++) {
-                const Spu *spu = &topology->spus[i];
-                Instance *instance = instance_table_find(&manager->model.instances, spu->name);
-                bool changed;
-                int r;
-
-                if (!instance) {
-                        r = add_instance(manager, spu, &instance);
-                        if (r < 0)
-                                return r;
-                }
-
-                r = update_instance(instance, spu, &topology->online, &changed);
-                if (r < 0)
-                        return r;
-                if (changed)
-                        events_instance(manager, instance);
-        }
-
-        drop_instances(manager);
-        return assign_apply_config(manager);
-}
 
 /* Assignments leave it no CPU. One that is revoking for another reason keeps that reason, and its deadline.
  */
