@@ -13,6 +13,7 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
+#include "bpf/probe.h"
 #include "broker/listen.h"
 #include "broker/log.h"
 #include "broker/manager.h"
@@ -253,6 +254,7 @@ int main(int argc, char **argv) {
         if (r < 0)
                 return EXIT_USAGE;
 
+        bpf_silence();
         r = run(&options);
         if (r < 0) {
                 log_message(LOG_ERR, "spe-broker ends: %s", strerror(-r));
