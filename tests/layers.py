@@ -34,15 +34,15 @@ LAYERS = {
 
 # Directory -> headers of others (a prefix each) that have no business there.
 FORBIDDEN = {
-    "util": ["systemd/", "json-c/", "libsmartcols/", "ini_", "bpf/"],
-    "varlink": ["systemd/", "libsmartcols/", "ini_", "bpf/"],
-    "varlink/server": ["libsmartcols/", "ini_", "bpf/"],
-    "policy": ["systemd/", "json-c/", "libsmartcols/", "ini_", "bpf/", "time.h", "sys/time.h", "fcntl.h", "unistd.h"],
+    "util": ["systemd/", "json-c/", "libsmartcols/", "ini_", "bpf/", "netlink/"],
+    "varlink": ["systemd/", "libsmartcols/", "ini_", "bpf/", "netlink/"],
+    "varlink/server": ["libsmartcols/", "ini_", "bpf/", "netlink/"],
+    "policy": ["systemd/", "json-c/", "libsmartcols/", "ini_", "bpf/", "netlink/", "time.h", "sys/time.h", "fcntl.h", "unistd.h"],
     "host": ["json-c/", "libsmartcols/", "ini_", "bpf/"],
-    "bpf": ["systemd/", "json-c/", "libsmartcols/", "ini_"],
-    "broker": ["libsmartcols/", "bpf/"],
-    "libspebroker": ["systemd/", "libsmartcols/", "ini_", "bpf/"],
-    "speadm": ["ini_", "bpf/"],
+    "bpf": ["systemd/", "json-c/", "libsmartcols/", "ini_", "netlink/"],
+    "broker": ["libsmartcols/", "bpf/", "netlink/"],
+    "libspebroker": ["systemd/", "libsmartcols/", "ini_", "bpf/", "netlink/"],
+    "speadm": ["ini_", "bpf/", "netlink/"],
     "examples": ["json-c/", "systemd/"],
     "include/spebroker": ["systemd/", "json-c/"],
 }

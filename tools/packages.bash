@@ -5,7 +5,8 @@
 # Read by tools/quickstart, tools/test and tools/fetch-arm64.
 
 # What `cmake --preset release && cmake --build --preset release` needs.
-packages_libraries=(libc6-dev libsystemd-dev libjson-c-dev libini-config-dev libsmartcols-dev libbpf-dev)
+packages_libraries=(libc6-dev libsystemd-dev libjson-c-dev libini-config-dev libsmartcols-dev
+        libnl-3-dev libbpf-dev)
 packages_build=(gcc cmake ninja-build pkg-config scdoc "${packages_libraries[@]}")
 # What the quick tests need on top, and all of them on top of that.
 packages_test_libraries=(libcmocka-dev)
