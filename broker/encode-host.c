@@ -36,7 +36,10 @@ static void encode_counter(JsonWriter *w, const char *name, uint64_t value) {
         json_write_object_end(w);
 }
 
-static void encode_counters(JsonWriter *w, const Counters *counters, const VarlinkServerCounters *server) {
+static void encode_counters(JsonWriter *w, const Manager *manager, const VarlinkServerCounters *server) {
+        const HostEventsCounters *events = host_events_counters(manager->host_events);
+        const Counters *counters = &manager->counters;
+
         json_write_array_begin(w, "counters");
         encode_counter(w, "leases-granted", counters->leases_granted);
         encode_counter(w, "leases-ended", counters->leases_ended);
@@ -45,6 +48,10 @@ static void encode_counters(JsonWriter *w, const Counters *counters, const Varli
         encode_counter(w, "watch-losses", counters->watch_losses);
         encode_counter(w, "rescans", counters->rescans);
         encode_counter(w, "reloads", counters->reloads);
+        encode_counter(w, "uevents", events->uevents);
+        encode_counter(w, "uevents-of-vms", events->uevents_of_vms);
+        encode_counter(w, "uevents-spoofed", events->uevents_spoofed);
+        encode_counter(w, "uevent-losses", events->uevent_losses);
         encode_counter(w, "calls", server->calls);
         encode_counter(w, "call-errors", server->errors);
         encode_counter(w, "connections-refused", server->refused_connections);
@@ -86,7 +93,7 @@ void encode_host(JsonWriter *w, const char *key, const Manager *manager) {
         encode_limits(w, manager->config);
         json_write_int(w, "charge", (int64_t)manager->model.ledger.total.bytes);
         encode_counts(w, manager, &server);
-        encode_counters(w, &manager->counters, &server);
+        encode_counters(w, manager, &server);
         json_write_int(w, "nowUSec", (int64_t)manager_now_realtime(manager));
         json_write_string(w, "bootId", manager->boot_id);
         json_write_object_end(w);

@@ -174,14 +174,15 @@ int manager_rescan(Manager *manager) {
         int r;
 
         r = topology_scan(manager->facts_fd, &topology);
-        if (r < 0)
-                return r;
+        if (r == 0) {
+                topology_free(manager->topology);
+                manager->topology = topology;
+                manager->counters.rescans++;
+                manager_mark_dirty(manager, DIRTY_INSTANCES);
+        }
 
-        topology_free(manager->topology);
-        manager->topology = topology;
-        manager->counters.rescans++;
-        manager_mark_dirty(manager, DIRTY_INSTANCES);
-        return 0;
+        host_events_scanned(manager->host_events, r);
+        return r;
 }
 
 void manager_log_problems(const Manager *manager) {
@@ -258,6 +259,9 @@ int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_ma
         r = assign_load(manager);
         if (r < 0)
                 return r;
+        r = host_events_new(manager, &manager->host_events);
+        if (r < 0)
+                return r;
         r = manager_rescan(manager);
         if (r < 0)
                 return r;
@@ -283,6 +287,7 @@ Manager *manager_free(Manager *manager) {
         while (!LIST_EMPTY(&manager->assign_waits))
                 assign_wait_free(LIST_FIRST(&manager->assign_waits));
 
+        host_events_free(manager->host_events);
         sd_event_source_disable_unref(manager->settle_source);
         sd_event_source_disable_unref(manager->deadline_timer);
         sd_event_source_disable_unref(manager->expiry_timer);

@@ -14,6 +14,7 @@
 #include <systemd/sd-event.h>
 
 #include "broker/config.h"
+#include "broker/host-events.h"
 #include "broker/lease.h"
 #include "broker/refusal.h"
 #include "host/topology.h"
@@ -60,6 +61,7 @@ typedef struct Manager {
 
         Config *config;
         Topology *topology;
+        HostEvents *host_events;
         Model model;
         VarlinkServer *server;
 

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Uevents are hints, the host's tree is the truth: all that one does is to ask for a rescan, whichever tree
+ * was named (with --root it may be another one than the uevent is about). Rescans are rare by construction:
+ *
+ * - a batch of uevents asks for one rescan, which runs once the batch has been read;
+ * - however many batches come, the source that rescans is held to one run in RESCAN_INTERVAL_USEC;
+ * - all sources here have the priority of the connections, which therefore have their turns, too.
+ *
+ * A VM that comes or goes asks for nothing (host/uevent.h). What the rescan changes, settle() tells.
+ */
+
+#include "broker/host-events.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "broker/log.h"
+#include "broker/manager.h"
+#include "host/uevent.h"
+#include "util/clock.h"
+
+#define RESCAN_INTERVAL_USEC (20 * USEC_PER_MSEC)
+
+/* When to look again without a uevent: the time doubles with each such look. */
+#define AGAIN_FIRST_USEC (50 * USEC_PER_MSEC)
+#define AGAIN_MAX_USEC   USEC_PER_MIN
+
+struct HostEvents {
+        Manager *manager;
+        UeventMonitor *monitor; /* NULL if there are no uevents for us */
+        sd_event_source *monitor_source;
+        sd_event_source *rescan_source; /* enabled: a rescan is wanted */
+        sd_event_source *again_timer;
+        uint64_t again_usec; /* what it was set to last */
+        bool again;          /* it has elapsed, and the rescan is still to come */
+        HostEventsCounters counters;
+};
+
+static void want_rescan(HostEvents *events) {
+        (void)sd_event_source_set_enabled(events->rescan_source, SD_EVENT_ONESHOT);
+}
+
+static int on_uevents(_unused_ sd_event_source *source, _unused_ int fd, _unused_ uint32_t revents,
+                      void *userdata) {
+        HostEvents *events = userdata;
+        UeventNews news;
+
+        uevent_monitor_receive(events->monitor, &news);
+        events->counters.uevents += news.n_host;
+        events->counters.uevents_of_vms += news.n_vms;
+        events->counters.uevents_spoofed += news.n_spoofed;
+        events->counters.uevent_losses += news.n_lost;
+
+        if (news.kinds & (UEVENT_TOPOLOGY | UEVENT_KVM)) {
+                events->again = false;
+                want_rescan(events);
+        }
+        return 0;
+}
+
+static int on_rescan(_unused_ sd_event_source *source, void *userdata) {
+        HostEvents *events = userdata;
+        int r;
+
+        r = manager_rescan(events->manager);
+        if (r < 0)
+                log_message(LOG_WARNING,
+                            "cannot look at the host again: %s; what is known of it stays, until the "
+                            "next try",
+                            strerror(-r));
+        return 0;
+}
+
+static int on_again(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+        HostEvents *events = userdata;
+
+        events->again = true;
+        want_rescan(events);
+        return 0;
+}
+
+static void no_uevents(const char *reason) {
+        log_message(
+                LOG_WARNING,
+                "no uevents: %s; changes of the host are seen only at 'speadm rescan', or when the broker "
+                "starts",
+                reason);
+}
+
+/* Without uevents the broker does what it can: only that there is no memory is an error. */
+static int start_monitor(HostEvents *events) {
+        const char *reason;
+        int r;
+
+        r = uevent_monitor_new(&events->monitor, &reason);
+        if (r > 0)
+                no_uevents(reason);
+        if (r)
+                return r < 0 ? r : 0;
+
+        return sd_event_add_io(events->manager->event, &events->monitor_source,
+                               uevent_monitor_fd(events->monitor), EPOLLIN, on_uevents, events);
+}
+
+static int add_sources(HostEvents *events) {
+        sd_event *event = events->manager->event;
+        int r;
+
+        r = sd_event_add_defer(event, &events->rescan_source, on_rescan, events);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_enabled(events->rescan_source, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_ratelimit(events->rescan_source, RESCAN_INTERVAL_USEC, 1);
+        if (r < 0)
+                return r;
+
+        return sd_event_add_time(event, &events->again_timer, CLOCK_MONOTONIC, UINT64_MAX, 1, on_again,
+                                 events);
+}
+
+int host_events_new(Manager *manager, HostEvents **ret_events) {
+        _cleanup_(host_events_freep) HostEvents *events = calloc(1, sizeof(*events));
+        int r;
+
+        if (!events)
+                return -ENOMEM;
+
+        events->manager = manager;
+        r = add_sources(events);
+        if (r == 0)
+                r = start_monitor(events);
+        if (r < 0)
+                return r;
+
+        *ret_events = steal_ptr(events);
+        return 0;
+}
+
+HostEvents *host_events_free(HostEvents *events) {
+        if (!events)
+                return NULL;
+
+        sd_event_source_disable_unref(events->monitor_source);
+        sd_event_source_disable_unref(events->rescan_source);
+        sd_event_source_disable_unref(events->again_timer);
+        uevent_monitor_free(events->monitor);
+        free(events);
+        return NULL;
+}
+
+static bool has_partial(const Topology *topology) {
+        for (size_t i = 0; i < topology->n_spus; i++)
+                if (!topology->spus[i].ready)
+                        return true;
+        return false;
+}
+
+/*
+ * A scan that failed is tried again until it works. One that found a half-registered instance is repeated,
+ * too: sysfs tells of a new device once its own files are there, but a driver may add more, or change what
+ * they say, without a word. One that stays partial is left alone after about two minutes.
+ */
+void host_events_scanned(HostEvents *events, int r) {
+        bool again = events->again;
+
+        events->again = false;
+        (void)sd_event_source_set_enabled(events->again_timer, SD_EVENT_OFF);
+        if (r == 0 && !has_partial(events->manager->topology))
+                return;
+
+        events->again_usec = again ? events->again_usec * 2 : AGAIN_FIRST_USEC;
+        if (events->again_usec > AGAIN_MAX_USEC) {
+                if (r == 0)
+                        return;
+                events->again_usec = AGAIN_MAX_USEC;
+        }
+        (void)sd_event_source_set_time_relative(events->again_timer, events->again_usec);
+        (void)sd_event_source_set_enabled(events->again_timer, SD_EVENT_ONESHOT);
+}
+
+const HostEventsCounters *host_events_counters(const HostEvents *events) {
+        return &events->counters;
+}
