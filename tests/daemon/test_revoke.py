@@ -90,7 +90,7 @@ class TestRevoke(harness.TestCase):
 
     def test_kill(self):
         lease, stream = self.acquire()
-        self.admin.call("Revoke", leaseId=lease["leaseId"], graceUSec=20_000, kill=True)
+        self.admin.call("Revoke", leaseId=lease["leaseId"], graceUSec=200_000, kill=True)
         self.assertEqual(os.WTERMSIG(self.process.wait()), signal.SIGTERM)
         stream.change("ended")
         self.assert_idle(self.daemon)
