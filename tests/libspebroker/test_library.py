@@ -12,6 +12,10 @@ if os.environ["SPE_SANITIZE"]:
     print("a sanitized library cannot be loaded into Python")
     sys.exit(77)
 
+if harness.EMULATED:
+    print("another machine's library cannot be loaded into Python")
+    sys.exit(77)
+
 import library  # noqa: E402  (loads the library)
 from library import Context, request  # noqa: E402
 

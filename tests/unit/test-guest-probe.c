@@ -6,9 +6,11 @@
  */
 
 #include <errno.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 
 #include "host/guest-probe.h"
+#include "host/kvm-abi.h"
 #include "tests/unit/tree.h"
 
 #define GUESS INT64_C(-1)
@@ -135,17 +137,30 @@ static void test_no_driver(void **state) {
         expect(ask(tree, right, false, 8), GUEST_ANSWER_NO, GUEST_STEP_OPEN, ENXIO, "no KVM", "CONFIG_KVM");
 }
 
+/* ENOTTY, or what a user emulator says of the ioctls that it does not hand on. */
+static int errno_of_no_kvm(void) {
+        int fd = open("/dev/null", O_RDWR | O_CLOEXEC), error;
+
+        assert_true(fd >= 0);
+        assert_true(ioctl(fd, KVM_GET_API_VERSION, 0) < 0);
+        error = errno;
+        assert_true(error == ENOTTY || error == ENOSYS);
+        close(fd);
+        return error;
+}
+
 /* What is there but is no KVM: answers nothing, and is not waited for. */
 static void test_no_kvm(void **state) {
+        int error = errno_of_no_kvm();
         const Tree *tree = *state;
 
         tree_mkdir(tree, "dev");
         assert_int_equal(mkfifoat(tree->fd, "dev/kvm", 0600), 0);
-        expect(ask(tree, right, true, 8), GUEST_ANSWER_UNKNOWN, GUEST_STEP_VERSION, ENOTTY,
-               "KVM_GET_API_VERSION: Inappropriate ioctl", NULL);
+        expect(ask(tree, right, true, 8), GUEST_ANSWER_UNKNOWN, GUEST_STEP_VERSION, error,
+               error == ENOTTY ? "KVM_GET_API_VERSION: Inappropriate ioctl" : "KVM_GET_API_VERSION: ", NULL);
         assert_int_equal(unlinkat(tree->fd, "dev/kvm", 0), 0);
         assert_int_equal(symlinkat("/dev/null", tree->fd, "dev/kvm"), 0);
-        expect(ask(tree, right, true, 8), GUEST_ANSWER_UNKNOWN, GUEST_STEP_VERSION, ENOTTY, "KVM_GET_API",
+        expect(ask(tree, right, true, 8), GUEST_ANSWER_UNKNOWN, GUEST_STEP_VERSION, error, "KVM_GET_API",
                NULL);
 }
 
