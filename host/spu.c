@@ -295,6 +295,31 @@ static int read_capabilities(int spu_fd, Spu *spu) {
         return read_max_buffer_size(spu_fd, spu);
 }
 
+/*
+ * A device that is going away loses cpumask first, then caps/ and format/; one that comes back is another
+ * directory. So what was read between two looks at the same type and cpumask belongs to these: above all, a
+ * cap that was not there any more is not taken for one that there never was.
+ */
+static int check_unchanged(int spu_fd, const CpuSet *possible, Spu *spu) {
+        Spu again = {.ready = true};
+        bool same;
+        int r;
+
+        if (!spu->ready)
+                return 0;
+
+        r = read_type(spu_fd, &again);
+        if (r == 0)
+                r = read_cpumask(spu_fd, possible, &again);
+        same = again.ready && again.pmu_type == spu->pmu_type && cpuset_equal(&again.cpus, &spu->cpus);
+        spu_deinit(&again);
+        if (r < 0 || same)
+                return r;
+
+        spu->ready = false;
+        return problem_add(&spu->problem, "it changed while it was read");
+}
+
 static int read_directory(int spu_fd, const CpuSet *possible, Spu *spu) {
         int r;
 
@@ -306,6 +331,8 @@ static int read_directory(int spu_fd, const CpuSet *possible, Spu *spu) {
                 r = read_formats(spu_fd, spu);
         if (r == 0)
                 r = read_capabilities(spu_fd, spu);
+        if (r == 0)
+                r = check_unchanged(spu_fd, possible, spu);
         return r;
 }
 
