@@ -14,18 +14,15 @@
 #include "host/readiness-checks.h"
 #include "util/cleanup.h"
 
-/* Whether the driver got so far that it has seen SPE in the CPU: its words are about more than that. */
-static const SpeProbe *find_spe_seen(const Readiness *readiness) {
+/* Whether the driver got so far that it has seen SPE in a CPU: its words are about more than that. */
+static bool driver_saw_spe(const Readiness *readiness) {
         static const SpeMessage seen[] = {SPE_PROBED,      SPE_HIGHER_LEVEL, SPE_ALIGNMENT,
                                           SPE_RECORD_SIZE, SPE_NO_NAME,      SPE_NOT_REGISTERED};
 
-        for (size_t i = 0; i < ELEMENTS_OF(seen); i++) {
-                const SpeProbe *probe = readiness_find_message(readiness, seen[i]);
-
-                if (probe)
-                        return probe;
-        }
-        return NULL;
+        for (size_t i = 0; i < ELEMENTS_OF(seen); i++)
+                if (readiness_find_message(readiness, seen[i]))
+                        return true;
+        return false;
 }
 
 /* The core types are a hint, and only where no hypervisor stands before them. */
@@ -56,13 +53,11 @@ static int check_core_types(Readiness *readiness) {
 }
 
 static int check_arm_cpu(Readiness *readiness) {
-        const SpeProbe *probe = readiness_find_message(readiness, SPE_NOT_IN_CPU),
-                       *seen = find_spe_seen(readiness);
+        const SpeProbe *probe = readiness_find_message(readiness, SPE_NOT_IN_CPU);
         const char *hypervisor = readiness->facts.hypervisor;
 
-        if (seen)
-                return readiness_say(readiness, CHECK_CPU, CHECK_OK, "The driver found SPE: \"%s\".",
-                                     seen->text);
+        if (driver_saw_spe(readiness))
+                return readiness_say(readiness, CHECK_CPU, CHECK_OK, "The driver has found SPE in the CPUs.");
         if (probe && hypervisor)
                 return readiness_say(readiness, CHECK_CPU, CHECK_FAILED,
                                      "This is a virtual machine (%s), and its hypervisor hides SPE from it.",
@@ -81,9 +76,13 @@ static int check_arm_cpu(Readiness *readiness) {
 int check_cpu(Readiness *readiness) {
         const HostFacts *facts = &readiness->facts;
 
-        if (facts->ready)
-                return readiness_say(readiness, CHECK_CPU, CHECK_OK, "The CPUs have SPE: %s is registered.",
-                                     facts->ready->name);
+        if (facts->ready) {
+                char cpus[CPUSET_TEXT_MAX];
+
+                (void)cpuset_format(&facts->ready_cpus, cpus, sizeof(cpus));
+                return readiness_say(readiness, CHECK_CPU, CHECK_OK, "CPUs %s have SPE: %s is registered.",
+                                     cpus, facts->ready->name);
+        }
         switch (facts->arm64) {
         case ANSWER_YES:
                 return check_arm_cpu(readiness);
@@ -109,9 +108,9 @@ static const struct {
          "all agree",
          "Update the firmware: its MADT must name one SPE interrupt for all CPUs, and its PPTT one core "
          "type."},
-        {SPE_NO_GSI, "ACPI names an SPE interrupt that the kernel cannot register",
+        {SPE_NO_GSI, "ACPI names an SPE interrupt that it cannot register",
          "Update the firmware: the SPE interrupt in its MADT must be a PPI (16 to 31)."},
-        {SPE_NO_DEVICE, "the kernel could not make a device of what ACPI says about SPE",
+        {SPE_NO_DEVICE, "it could not make a device of what ACPI says about SPE",
          "Update the firmware: all entries of its MADT for CPUs must be long enough to name the SPE "
          "interrupt."},
         {SPE_NO_INTERRUPT, "the firmware's description of SPE has no interrupt",
@@ -238,8 +237,8 @@ int check_kpti(Readiness *readiness) {
         int r;
 
         if (facts->ready)
-                return readiness_say(readiness, CHECK_KPTI, CHECK_OK, "KPTI is off: %s is registered.",
-                                     facts->ready->name);
+                return readiness_say(readiness, CHECK_KPTI, CHECK_OK,
+                                     "KPTI is not in the way: %s is registered.", facts->ready->name);
         if (readiness_follows(readiness, CHECK_KPTI, CAUSE(CHECK_CPU), &r))
                 return r;
         if (probe) {

@@ -9,33 +9,40 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "host/readiness-checks.h"
 
 #define DRIVER_PATH      "sys/bus/platform/drivers/" SPE_MODULE
 #define DRIVERS_PATH     "sys/bus/platform/drivers"
+#define KERNEL_NAME_MAX  (FACT_TEXT_MAX + sizeof("kernel "))
 #define DRIVER_FILES_MAX 4096U
 
-static const char *release_of(const Readiness *readiness) {
-        return readiness->facts.release[0] ? readiness->facts.release : "that runs";
+/* "kernel 6.12.48", in @buffer. */
+static const char *kernel_of(const Readiness *readiness, char buffer[static KERNEL_NAME_MAX]) {
+        if (readiness->facts.release[0] == '\0')
+                return "this kernel";
+        (void)snprintf(buffer, KERNEL_NAME_MAX, "kernel %s", readiness->facts.release);
+        return buffer;
 }
 
-static int advise_build(Readiness *readiness) {
+static int advise_build(Readiness *readiness, const char *kernel) {
         if (strcmp(readiness->facts.distribution, "ubuntu") == 0 &&
             kernel_config_option(readiness->facts.config, "CONFIG_ARM_SPE_PMU") != KERNEL_OPTION_OFF)
                 return readiness_advise(readiness, CHECK_DRIVER_BUILT,
                                         "apt install linux-modules-extra-$(uname -r)");
         if (readiness->facts.config && readiness->facts.build == DRIVER_BUILD_MISSING)
                 return readiness_advise(readiness, CHECK_DRIVER_BUILT,
-                                        "Install the package of kernel %s that has the module " SPE_MODULE
-                                        ".",
-                                        release_of(readiness));
+                                        "Install the package of %s that has the module " SPE_MODULE ".",
+                                        kernel);
         return readiness_advise(readiness, CHECK_DRIVER_BUILT,
                                 "Boot a kernel that is built with CONFIG_ARM_SPE_PMU=m.");
 }
 
 int check_driver_built(Readiness *readiness) {
+        char buffer[KERNEL_NAME_MAX];
+        const char *kernel = kernel_of(readiness, buffer);
         int r;
 
         if (readiness_follows(readiness, CHECK_DRIVER_BUILT, CAUSE(CHECK_CPU), &r))
@@ -49,23 +56,21 @@ int check_driver_built(Readiness *readiness) {
                                      "The driver is a module of the kernel.");
         case DRIVER_BUILD_MISSING:
                 r = readiness_say(readiness, CHECK_DRIVER_BUILT, CHECK_FAILED,
-                                  "The driver is built as a module, which is not installed for kernel %s.",
-                                  release_of(readiness));
-                return r < 0 ? r : advise_build(readiness);
+                                  "The driver is built as a module, which is not installed for %s.", kernel);
+                return r < 0 ? r : advise_build(readiness, kernel);
         case DRIVER_BUILD_NONE:
                 r = readiness_say(readiness, CHECK_DRIVER_BUILT, CHECK_FAILED,
-                                  "Kernel %s has no driver " SPE_MODULE ", neither built in nor as a module.",
-                                  release_of(readiness));
-                return r < 0 ? r : advise_build(readiness);
+                                  "The driver " SPE_MODULE " is neither built into %s nor among its modules.",
+                                  kernel);
+                return r < 0 ? r : advise_build(readiness, kernel);
         default:
                 if (readiness->facts.ready)
                         return readiness_say(readiness, CHECK_DRIVER_BUILT, CHECK_OK,
                                              "The kernel has the driver: %s is registered.",
                                              readiness->facts.ready->name);
-                return readiness_say(
-                        readiness, CHECK_DRIVER_BUILT, CHECK_UNKNOWN,
-                        "Neither the lists of modules nor the configuration of kernel %s can be read.",
-                        release_of(readiness));
+                return readiness_say(readiness, CHECK_DRIVER_BUILT, CHECK_UNKNOWN,
+                                     "Neither the lists of modules nor the configuration of %s can be read.",
+                                     kernel);
         }
 }
 
@@ -141,20 +146,20 @@ static const struct {
         const char *reason;
         const char *advice; /* NULL: nothing helps on this host */
 } probe_words[] = {
-        {SPE_HIGHER_LEVEL, "a higher exception level keeps the profiling buffer",
+        {SPE_HIGHER_LEVEL, " found that a higher exception level keeps the profiling buffer",
          "Update the kernel if it is an early 6.13, else the firmware: it must leave the profiling buffer to "
          "the "
          "kernel (MDCR_EL3.NSPB)."},
-        {SPE_ALIGNMENT, "the hardware wants a buffer alignment that the driver cannot do", NULL},
-        {SPE_RECORD_SIZE, "the hardware has a size of records that the driver cannot do", NULL},
-        {SPE_NO_NAME, "it had no memory", ADVICE_RELOAD},
-        {SPE_NO_MEMORY, "it had no memory", ADVICE_RELOAD},
-        {SPE_NOT_REGISTERED, "it found the hardware good, but could not register it", ADVICE_RELOAD},
-        {SPE_FAILED, "it failed", ADVICE_RELOAD},
+        {SPE_ALIGNMENT, " cannot align its buffer as this hardware wants it", NULL},
+        {SPE_RECORD_SIZE, " cannot do with the size of this hardware's records", NULL},
+        {SPE_NO_NAME, " had no memory", ADVICE_RELOAD},
+        {SPE_NO_MEMORY, " had no memory", ADVICE_RELOAD},
+        {SPE_NOT_REGISTERED, " found the hardware good, and could not register it", ADVICE_RELOAD},
+        {SPE_FAILED, " failed", ADVICE_RELOAD},
 };
 
 static int say_probe_failed(Readiness *readiness, const SpeProbe *probe) {
-        const char *reason = "it failed", *advice = NULL;
+        const char *reason = " failed", *advice = NULL, *error = NULL;
         int r;
 
         for (size_t i = 0; i < sizeof(probe_words) / sizeof(probe_words[0]); i++)
@@ -163,14 +168,16 @@ static int say_probe_failed(Readiness *readiness, const SpeProbe *probe) {
                         advice = probe_words[i].advice;
                 }
         if (probe->message == SPE_HIGHER_LEVEL && readiness->facts.hypervisor) {
-                reason = "the hypervisor of this virtual machine keeps the profiling buffer";
+                reason = " found that the hypervisor of this virtual machine keeps the profiling buffer";
                 advice = NULL;
         }
+        if (probe->message == SPE_NOT_REGISTERED || probe->message == SPE_FAILED)
+                error = strerrorname_np(probe->error);
         if (advice && strcmp(advice, ADVICE_RELOAD) == 0 && readiness->facts.build == DRIVER_BUILD_BUILTIN)
                 advice = "reboot";
 
-        r = readiness_say(readiness, CHECK_DRIVER_PROBE, CHECK_FAILED, "The driver says that %s: \"%s\".",
-                          reason, probe->text);
+        r = readiness_say(readiness, CHECK_DRIVER_PROBE, CHECK_FAILED, "The driver%s%s%s%s: \"%s\".", reason,
+                          error ? " (" : "", error ?: "", error ? ")" : "", probe->text);
         return r < 0 || !advice ? r : readiness_advise(readiness, CHECK_DRIVER_PROBE, "%s", advice);
 }
 
@@ -184,8 +191,9 @@ static int say_not_bound(Readiness *readiness) {
                           log_problem ?: "the kernel log does not say why");
         if (r < 0)
                 return r;
-        if (log_problem)
-                return readiness_advise_log(readiness, CHECK_DRIVER_PROBE);
+        r = readiness_advise_log(readiness, CHECK_DRIVER_PROBE);
+        if (r < 0 || readiness->checks[CHECK_DRIVER_PROBE].advice)
+                return r;
         return readiness_advise(readiness, CHECK_DRIVER_PROBE, "%s",
                                 readiness->facts.build == DRIVER_BUILD_BUILTIN
                                         ? "Bring a CPU of each core type on line at boot, and reboot."
