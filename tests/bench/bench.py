@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -24,10 +25,12 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "daemon")]
 
 import debian_packages  # noqa: E402
 import harness  # noqa: E402
+import uevents  # noqa: E402
 from tree import Tree  # noqa: E402
-from wire import BROKER, Client  # noqa: E402
+from wire import ADMIN, BROKER, Client  # noqa: E402
 
-LOAD, RAW_SERVER, SPEADM = (os.environ[name] for name in ("LOAD", "RAW_SERVER", "SPEADM"))
+LOAD, RAW_SERVER, SPEADM, FOLLOW, READ_FILES = (
+    os.environ[name] for name in ("LOAD", "RAW_SERVER", "SPEADM", "FOLLOW", "READ_FILES"))
 BUILD = pathlib.Path(os.environ.get("BENCH_BUILD", "."))
 TIME = os.environ.get("BENCH_TIME", "250ms")
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 7
@@ -37,6 +40,8 @@ QUERY = BROKER + "Query"
 QUERY_PARAMETERS = json.dumps({"request": {"vm": "bench", "vcpus": 1}})
 IDLE_CONNECTIONS = 1000
 PAIRS = 500
+EVENTS = 100
+OTHER_UEVENTS_PAUSE = 0.001
 ROOMY = """[Limits]
 MaxLeases=8192
 MaxLeasesPerUser=8192
@@ -239,6 +244,72 @@ def compare_sizes(bench):
     print(f"Query: {few:.2f} us on 8 CPUs and 1 instance, {many:.2f} us on 1024 and 16: ratio {many / few:.2f}")
 
 
+@contextlib.contextmanager
+def busy(broker):
+    """Calls without a pause on four connections, and uevents of no interest."""
+    done = threading.Event()
+
+    def others():
+        while not done.wait(OTHER_UEVENTS_PAUSE):
+            uevents.trigger(uevents.IRRELEVANT, "change")
+
+    thread = threading.Thread(target=others)
+    load = subprocess.Popen([LOAD, "-c", "4", "-t", "1h", str(broker.socket_path), LIST])
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        load.kill()
+        load.wait()
+
+
+def follow(*arguments):
+    return json.loads(subprocess.run([FOLLOW, str(EVENTS), *arguments], stdout=subprocess.PIPE, check=True).stdout)
+
+
+def measure_following(bench):
+    """From the kernel's uevent to the change on a Watch stream, beside a process that does nothing but wait for it."""
+    if os.geteuid() != 0 or not os.access(uevents.CPU, os.W_OK):
+        print("uevents: only root can have the kernel send them")
+        return
+    with bench.broker(tree=tree_of(16, 2)) as broker:
+        os.sched_setaffinity(broker.process.pid, os.sched_getaffinity(0))
+        online = broker.root / "sys/devices/system/cpu/online"
+        for name, load in ("idle", contextlib.nullcontext), ("busy", lambda: busy(broker)):
+            with load():
+                times = [(follow("bare"), follow("watch", str(broker.socket_path), str(online), "0-14", "0-15"))
+                         for _ in range(ROUNDS)]
+            for key in "p50", "p99":
+                bare, ours = (statistics.median(t[key] for t in column) for column in zip(*times))
+                times_bare = statistics.median(watch[key] / limit[key] for limit, watch in times)
+                print(f"uevent to Watch, {name}: {key} {ours:.0f} us, bare {bare:.0f} us: ratio {times_bare:.2f}")
+
+
+def files_of(broker):
+    """What a scan looks at, and nothing twice."""
+    yield broker.root / "sys/devices/system/cpu/possible"
+    yield broker.root / "sys/devices/system/cpu/online"
+    yield broker.tree.devices
+    for device in sorted(broker.tree.devices.iterdir()):
+        yield from (device / "type", device / "cpumask", device / "format")
+        yield from sorted((device / "caps").iterdir())
+
+
+def measure_rescan(bench):
+    with bench.broker(tree=tree_of(4096, 32)) as broker:
+        target = Target(broker.socket_path, broker.process.pid, ADMIN + "Rescan")
+        names = "".join(f"{path}\n" for path in files_of(broker))
+        times = []
+        for _ in range(ROUNDS):
+            bare = subprocess.run([READ_FILES, TIME], input=names, stdout=subprocess.PIPE, text=True, check=True)
+            times.append((float(bare.stdout), bench.load(target)["p50"]))
+    bare, ours = (statistics.median(column) for column in zip(*times))
+    print(f"rescan of 4096 CPUs and 32 SPUs: {ours:.0f} us, reading its {names.count(chr(10))} files {bare:.0f} us: "
+          f"ratio {statistics.median(b / a for a, b in times):.2f}")
+
+
 def process_msec(command):
     begin = time.monotonic()
     pid = os.posix_spawn(command[0], command, os.environ,
@@ -269,6 +340,8 @@ def main():
         compare_held(bench)
         compare_sizes(bench)
         measure_process(bench)
+        measure_rescan(bench)
+        measure_following(bench)
     finally:
         shutil.rmtree(directory)
 
