@@ -11,6 +11,7 @@
 """
 
 import glob
+import json
 import os
 import re
 import shutil
@@ -18,9 +19,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 EXPOSURE_MAX = 3.0
 PREFIX = "a prefix"
+CPU_UEVENT = "/sys/devices/system/cpu/cpu0/uevent"
 SKIP = 77
 
 
@@ -152,6 +155,7 @@ def confined(_source, work):
         print("the capabilities that it has are not those that it may have")
         return False
 
+    private = ["unshare", "--net"] if values(unit, "PrivateNetwork") == ["yes"] else []
     prefix = os.path.join(work, PREFIX)
     speadm = os.path.join(prefix, "bin/speadm")
     with tempfile.TemporaryDirectory() as root:
@@ -163,7 +167,7 @@ def confined(_source, work):
             os.chmod(os.path.join(root, "notify"), 0o777)
             notify.settimeout(20)
             daemon = subprocess.Popen(
-                ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--no-new-privs",
+                [*private, "setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--no-new-privs",
                  "--bounding-set", "-all," + capabilities, "--inh-caps", "-all," + capabilities,
                  "--ambient-caps", "-all," + capabilities,
                  os.path.join(prefix, "sbin/spe-broker"), "--root", root, "--simulate", "biglittle"],
@@ -196,7 +200,25 @@ def work_under(speadm, path):
         if owner.poll() is None:
             owner.kill()
             owner.wait()
-    return good
+    return hears_uevents(speadm, path) and good
+
+
+def hears_uevents(speadm, path):
+    """The kernel sends a uevent, and the broker counts it."""
+    def count():
+        status, text = output(speadm, "--socket", path, "--json", "status")
+        return {c["name"]: c["value"] for c in json.loads(text)["counters"]}["uevents"] if status == 0 else -1
+
+    if not os.access(CPU_UEVENT, os.W_OK):
+        print(CPU_UEVENT, "cannot be written")
+        return True
+    before, deadline = count(), time.monotonic() + 20
+    with open(CPU_UEVENT, "w", encoding="ascii") as f:
+        f.write("online")
+    while (after := count()) <= before and time.monotonic() < deadline:
+        pass
+    print("uevents", before, after)
+    return after > before >= 0
 
 
 UNITS = "/run/systemd/system"
