@@ -49,6 +49,7 @@ static const Key keys[] = {
         POLICY("DefaultOwner", "any", config_set_owner, default_owner),
         POLICY("DefaultMode", "guest", config_set_mode, default_mode),
         POLICY("RevokeGraceSec", "10", config_set_duration, revoke_grace_usec),
+        POLICY("GoneGraceSec", "60", config_set_duration, gone_grace_usec),
         POLICY("ReadGroup", "", config_set_groups_or_everyone, read_group),
         POLICY("AcquireGroup", "kvm", config_set_groups, acquire_group),
         POLICY("OrchestratorGroup", "", config_set_groups, orchestrator_group),

@@ -56,6 +56,7 @@ typedef struct Config {
         AssignmentOwner default_owner;
         LeaseMode default_mode;
         uint64_t revoke_grace_usec;
+        uint64_t gone_grace_usec;
         GroupList read_group;
         GroupList acquire_group;
         GroupList orchestrator_group;

@@ -37,38 +37,25 @@ static void encode_memlock(JsonWriter *w, const Lease *lease) {
         json_write_object_end(w);
 }
 
-/* Time is left while it waits and while it is being revoked. */
+/* Time is left while it waits, while it is being revoked, and while it is away. */
 static void encode_remaining(JsonWriter *w, const Lease *lease) {
-        uint64_t now = manager_now_monotonic(lease->owner->manager);
-        bool counts = lease->deadline_usec != UINT64_MAX &&
-                      (lease->state == LEASE_STATE_QUEUED || lease->state == LEASE_STATE_REVOKING);
+        uint64_t now = manager_now_monotonic(lease->owner->manager), deadline = lease_get_deadline(lease);
+        bool counts =
+                deadline != UINT64_MAX && (lease->state == LEASE_STATE_QUEUED || lease_is_holding(lease));
 
-        encode_int_or_null(w, "remainingUSec", counts,
-                           lease->deadline_usec > now ? lease->deadline_usec - now : 0);
-}
-
-/*
- * True if what now has the instance's name is not the SPU that was leased: it has another PMU type, or the
- * same one, which is reused, and other CPUs.
- */
-static bool needs_restart(const Lease *lease) {
-        const Instance *instance = lease->instance;
-
-        return instance && instance->state == INSTANCE_STATE_READY &&
-               (instance->pmu_type != lease->pmu_type || !cpuset_is_subset(&lease->cpus, &instance->cpus));
+        encode_int_or_null(w, "remainingUSec", counts, deadline > now ? deadline - now : 0);
 }
 
 void encode_lease(JsonWriter *w, const char *key, const Lease *lease) {
-        const Instance *instance = lease->instance;
+        bool there = lease->instance && !lease->away;
 
         json_write_object_begin(w, key);
         json_write_string(w, "leaseId", lease->id);
         json_write_string(w, "vm", lease->request.vm);
         json_write_string(w, "vmOrigin", vm_origin_to_string(lease->request.policy.vm_origin));
         json_write_string(w, "instance", lease->instance_name);
-        encode_int_or_null(w, "pmuType", instance && instance->state == INSTANCE_STATE_READY,
-                           instance ? instance->pmu_type : 0);
-        json_write_cpuset(w, "cpus", &lease->cpus);
+        encode_int_or_null(w, "pmuType", there, lease->now_pmu_type);
+        json_write_cpuset(w, "cpus", &lease->usable);
         json_write_int(w, "vcpus", lease->request.policy.vcpus);
         json_write_int(w, "bufferSize", (int64_t)lease->buffer_size);
         json_write_int(w, "requestedBufferSize", (int64_t)lease->request.policy.buffer_size);
@@ -80,7 +67,7 @@ void encode_lease(JsonWriter *w, const char *key, const Lease *lease) {
         json_write_string(w, "state", lease_state_to_string(lease->state));
         json_write_string(w, "reason", lease->reason);
         json_write_bool(w, "contended", lease->contended);
-        json_write_bool(w, "restartRequired", needs_restart(lease));
+        json_write_bool(w, "restartRequired", lease->restart_required);
         encode_owner(w, lease->owner->owner);
         json_write_int(w, "sinceUSec", (int64_t)lease->since_usec);
         encode_remaining(w, lease);

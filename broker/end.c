@@ -63,6 +63,7 @@ void lease_end(Manager *manager, Lease *lease, const char *reason) {
 
         ledger_refund(&lease->charge);
         lease_unlink_revoking(lease);
+        lease_unlink_away(lease);
         lease->state = LEASE_STATE_ENDED;
         lease->contended = false;
         lease->deadline_usec = UINT64_MAX;
@@ -112,15 +113,6 @@ void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const cha
                      lease->state == LEASE_STATE_REVOKED ? LEASE_CHANGE_REVOKED : LEASE_CHANGE_REVOKING);
 }
 
-void lease_restore(Manager *manager, Lease *lease) {
-        lease->state = LEASE_STATE_GRANTED;
-        lease->barred = false;
-        lease->deadline_usec = UINT64_MAX;
-        lease_set_reason(lease, NULL);
-        lease_unlink_revoking(lease);
-        events_lease(manager, lease, LEASE_CHANGE_RESTORED);
-}
-
 /* SIGTERM first, SIGKILL after a second grace. By pidfd: never another process. */
 static void kill_owner(Lease *lease, uint64_t now) {
         const Owner *owner = lease->owner->owner;
@@ -140,21 +132,25 @@ static void kill_owner(Lease *lease, uint64_t now) {
         }
 }
 
-void lease_grace_over(Manager *manager, Lease *lease) {
-        uint64_t now = manager_now_monotonic(manager);
-
-        if (lease->state == LEASE_STATE_REVOKING) {
-                give_back_cpus(manager, lease);
-                lease->state = LEASE_STATE_REVOKED;
+void lease_revoked(Manager *manager, Lease *lease) {
+        give_back_cpus(manager, lease);
+        lease_unlink_away(lease);
+        lease->state = LEASE_STATE_REVOKED;
+        lease->usable = lease->cpus;
+        lease->barred = false;
+        if (!lease->kill) {
                 lease->deadline_usec = UINT64_MAX;
-                manager->leases.n_revoked++;
-                manager->counters.leases_revoked++;
-                manager_mark_dirty(manager, DIRTY_CONTENTION);
-                events_lease(manager, lease, LEASE_CHANGE_REVOKED);
-        }
-
-        if (lease->kill)
-                kill_owner(lease, now);
-        else
                 lease_unlink_revoking(lease);
+        }
+        manager->leases.n_revoked++;
+        manager->counters.leases_revoked++;
+        manager_mark_dirty(manager, DIRTY_CONTENTION);
+        events_lease(manager, lease, LEASE_CHANGE_REVOKED);
+}
+
+void lease_grace_over(Manager *manager, Lease *lease) {
+        if (lease->state == LEASE_STATE_REVOKING)
+                lease_revoked(manager, lease);
+        if (lease->kill)
+                kill_owner(lease, manager_now_monotonic(manager));
 }

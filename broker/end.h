@@ -22,8 +22,8 @@ void lease_refuse(Manager *manager, Lease *lease, Refusal *refusal);
  */
 void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const char *reason, bool kill);
 
-/* Withdraws a revocation within its grace: the lease is granted as before. */
-void lease_restore(Manager *manager, Lease *lease);
+/* The last step: the lease holds nothing any more, but stays charged. Its reason has been set. */
+void lease_revoked(Manager *manager, Lease *lease);
 
-/* The grace is over: the lease holds nothing any more. Called by settle alone. */
+/* The grace of a revocation, or of a kill, is over. Called by settle alone. */
 void lease_grace_over(Manager *manager, Lease *lease);

@@ -9,6 +9,7 @@
 
 #include "broker/events.h"
 #include "broker/manager.h"
+#include "broker/place.h"
 
 int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
         Model *model = &manager->model;
@@ -23,7 +24,7 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
         occupancy_add(&model->occupancy, offer->mode, &offer->cpus);
         lease_set_wanted(lease, offer);
         lease->instance = offer->instance;
-        lease->pmu_type = offer->instance->pmu_type;
+        lease->pmu_type = lease->now_pmu_type = offer->instance->pmu_type;
         lease->state = LEASE_STATE_GRANTED;
         lease->since_usec = manager_now_realtime(manager);
         lease->deadline_usec = UINT64_MAX;
@@ -49,7 +50,7 @@ void lease_enqueue(Manager *manager, Lease *lease, const Offer *wanted, uint64_t
         events_lease(manager, lease, LEASE_CHANGE_QUEUED);
 }
 
-void lease_move(Manager *manager, Lease *lease, const CpuSet *cpus, LeaseChange change) {
+void lease_hold(Manager *manager, Lease *lease, const CpuSet *cpus) {
         Occupancy *occupancy = &manager->model.occupancy;
         LeaseMode mode = lease->request.policy.mode;
 
@@ -59,5 +60,10 @@ void lease_move(Manager *manager, Lease *lease, const CpuSet *cpus, LeaseChange 
 
         manager_mark_dirty(manager, DIRTY_QUEUE | (manager->leases.n_revoked > 0 ? DIRTY_CONTENTION : 0) |
                                             (lease->barred ? DIRTY_ASSIGNMENTS : 0));
-        events_lease(manager, lease, change);
+}
+
+void lease_move(Manager *manager, Lease *lease, const CpuSet *cpus) {
+        lease_hold(manager, lease, cpus);
+        lease_look(manager, lease);
+        events_lease(manager, lease, LEASE_CHANGE_UPDATED);
 }

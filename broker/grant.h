@@ -19,8 +19,8 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer);
 /* Puts a queued @lease behind the earlier waiters, until @deadline_usec (CLOCK_MONOTONIC). */
 void lease_enqueue(Manager *manager, Lease *lease, const Offer *wanted, uint64_t deadline_usec);
 
-/*
- * Moves a holding lease to @cpus of its instance. Cannot fail: a lease's CPUs cost nothing. @change is what
- * followers are told: LEASE_CHANGE_UPDATED (asked for) or LEASE_CHANGE_CPUS (taken away).
- */
-void lease_move(Manager *manager, Lease *lease, const CpuSet *cpus, LeaseChange change);
+/* Has a holding lease hold @cpus instead of those that it holds. Cannot fail: CPUs cost nothing. */
+void lease_hold(Manager *manager, Lease *lease, const CpuSet *cpus);
+
+/* Moves a holding lease to @cpus of its instance, as it was asked to, and tells. */
+void lease_move(Manager *manager, Lease *lease, const CpuSet *cpus);

@@ -32,6 +32,7 @@ void lease_table_init(LeaseTable *table) {
         TAILQ_INIT(&table->all);
         TAILQ_INIT(&table->waiting);
         LIST_INIT(&table->revoking);
+        LIST_INIT(&table->away);
 }
 
 Lease *lease_find(const LeaseTable *table, const char *id) {
@@ -87,6 +88,7 @@ int lease_new(Manager *manager, LeaseRequest *request, Lease **ret_lease) {
         sd_id128_to_string(id, lease->id);
         lease->state = LEASE_STATE_QUEUED;
         lease->deadline_usec = UINT64_MAX;
+        lease->away_deadline_usec = UINT64_MAX;
         lease->since_usec = manager_now_realtime(manager);
         LIST_INIT(&lease->streams);
 
@@ -111,7 +113,8 @@ Lease *lease_free(Lease *lease) {
                 return NULL;
 
         manager = lease->owner->manager;
-        assert(!lease->charge.ledger && LIST_EMPTY(&lease->streams) && !lease->revoking_linked);
+        assert(!lease->charge.ledger && LIST_EMPTY(&lease->streams) && !lease->revoking_linked &&
+               !lease->away_linked);
 
         TAILQ_REMOVE(&manager->leases.all, lease, link);
         manager->leases.n--;
@@ -153,9 +156,33 @@ void lease_unlink_revoking(Lease *lease) {
         lease->revoking_linked = false;
 }
 
+void lease_link_away(Lease *lease, uint64_t deadline_usec) {
+        if (lease->away_linked)
+                return;
+
+        LIST_INSERT_HEAD(&lease->owner->manager->leases.away, lease, away_link);
+        lease->away_linked = true;
+        lease->away_deadline_usec = deadline_usec;
+}
+
+void lease_unlink_away(Lease *lease) {
+        if (!lease->away_linked)
+                return;
+
+        LIST_REMOVE(lease, away_link);
+        lease->away_linked = false;
+        lease->away_deadline_usec = UINT64_MAX;
+}
+
+uint64_t lease_get_deadline(const Lease *lease) {
+        return lease->deadline_usec < lease->away_deadline_usec ? lease->deadline_usec
+                                                                : lease->away_deadline_usec;
+}
+
 void lease_set_wanted(Lease *lease, const Offer *offer) {
         memcpy(lease->instance_name, offer->instance->name, sizeof(lease->instance_name));
         lease->cpus = offer->cpus;
+        lease->usable = offer->cpus;
         lease->buffer_size = offer->buffer_size;
         lease->limited_by = offer->limited_by;
 }

@@ -47,6 +47,7 @@ struct Lease {
         TAILQ_ENTRY(Lease) link;         /* LeaseTable.all, by age */
         TAILQ_ENTRY(Lease) waiting_link; /* LeaseTable.waiting, if queued */
         LIST_ENTRY(Lease) revoking_link; /* LeaseTable.revoking, if revoking or being killed */
+        LIST_ENTRY(Lease) away_link;     /* LeaseTable.away, if it holds CPUs and is away */
         LIST_ENTRY(Lease) owner_link;
         LIST_HEAD(, LeaseStream) streams;
 
@@ -59,20 +60,26 @@ struct Lease {
 
         /* What was granted; while queued, what it waits for. */
         char instance_name[INSTANCE_NAME_MAX + 1];
-        Instance *instance; /* NULL while queued */
-        uint32_t pmu_type;
-        CpuSet cpus;
+        Instance *instance;    /* NULL while queued */
+        uint32_t pmu_type;     /* of the SPU that its VM may have enabled */
+        uint32_t now_pmu_type; /* of the instance, when it was there last */
+        CpuSet cpus;           /* held, on line or not */
+        CpuSet usable;         /* what it is told: those on line; all of them while none can be used */
         uint64_t buffer_size;
         const char *limited_by; /* a LIMIT_ name, or NULL */
         LedgerCharge charge;
 
-        uint64_t since_usec;    /* CLOCK_REALTIME */
-        uint64_t deadline_usec; /* CLOCK_MONOTONIC: end of the wait, or of the grace; UINT64_MAX: none */
-        uint64_t grace_usec;    /* the grace that was given, for the second one of a kill */
+        uint64_t since_usec;         /* CLOCK_REALTIME */
+        uint64_t deadline_usec;      /* CLOCK_MONOTONIC: end of the wait, or of the grace; UINT64_MAX: none */
+        uint64_t away_deadline_usec; /* CLOCK_MONOTONIC: it is revoked if still away; UINT64_MAX: never */
+        uint64_t grace_usec;         /* the grace that was given, for the second one of a kill */
         bool barred;     /* it is revoking because assignments left it no CPU, and for no other reason */
         bool kill;       /* when the grace is over, the owner is killed */
         bool terminated; /* SIGTERM has been sent; SIGKILL follows */
         bool revoking_linked;
+        bool away; /* none of its CPUs can be used: no SPU has any, or they are off line */
+        bool away_linked;
+        bool restart_required; /* its SPU is another one now, and its VM may have enabled the old one */
         bool contended;
         uint64_t affected_generation; /* the settle run in which an assignment took CPUs from it */
 };
@@ -87,6 +94,7 @@ typedef struct LeaseTable {
         TAILQ_HEAD(LeaseList, Lease) all;
         TAILQ_HEAD(LeaseQueue, Lease) waiting; /* in the order in which they asked */
         LIST_HEAD(, Lease) revoking;
+        LIST_HEAD(, Lease) away;
         unsigned n; /* all */
         unsigned n_waiting;
         unsigned n_revoked;
@@ -109,6 +117,11 @@ void lease_link_waiting(Lease *lease);
 void lease_unlink_waiting(Lease *lease);
 void lease_link_revoking(Lease *lease);
 void lease_unlink_revoking(Lease *lease);
+/* Away from now on, to be revoked at @deadline_usec; a lease that is away already keeps its deadline. */
+void lease_link_away(Lease *lease, uint64_t deadline_usec);
+void lease_unlink_away(Lease *lease);
+/* When something happens to it by itself, CLOCK_MONOTONIC, or UINT64_MAX. */
+uint64_t lease_get_deadline(const Lease *lease);
 /* Takes over what @offer says of instance, CPUs and size: what a queued lease waits for, or a new one gets.
  */
 void lease_set_wanted(Lease *lease, const Offer *offer);

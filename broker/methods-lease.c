@@ -10,6 +10,7 @@
 #include "broker/grant.h"
 #include "broker/manager.h"
 #include "broker/methods.h"
+#include "broker/place.h"
 
 /* Reads the request, or answers why it cannot be: then *@ret_answered. */
 static int read_request(Manager *manager, VarlinkCall *call, struct json_object *parameters,
@@ -252,6 +253,8 @@ int method_update(VarlinkCall *call, struct json_object *parameters, void *userd
         if (request_get_cpus(parameters, "cpus", &there, &request.cpus))
                 return varlink_call_invalid_parameter(call, "cpus");
 
+        if (there && lease_is_displaced(lease))
+                return varlink_call_invalid_parameter(call, "leaseId");
         if (there) {
                 request.has_cpus = true;
                 /* Whoever gave it its CPUs, other ones are up to who asks now. */
@@ -262,7 +265,7 @@ int method_update(VarlinkCall *call, struct json_object *parameters, void *userd
                             &decision);
                 if (!decision.granted)
                         return refuse(manager, call, &lease->request, &decision);
-                lease_move(manager, lease, &request.cpus, LEASE_CHANGE_UPDATED);
+                lease_move(manager, lease, &request.cpus);
         }
 
         encode_lease(varlink_call_reply(call, false), "lease", lease);

@@ -12,47 +12,12 @@
 #include "broker/events.h"
 #include "broker/grant.h"
 #include "broker/manager.h"
+#include "broker/place.h"
 #include "broker/settle-instances.h"
+#include "broker/settle-leases.h"
 
 /* What there was no memory for is tried again after this. */
 #define RETRY_USEC UINT64_C(100000)
-
-/* Assignments leave it no CPU. One that is revoking for another reason keeps that reason, and its deadline.
- */
-static void bar_lease(Manager *manager, Lease *lease) {
-        if (lease->state != LEASE_STATE_GRANTED)
-                return;
-
-        lease->affected_generation = manager->settle_generation;
-        lease_revoke(manager, lease, manager->config->revoke_grace_usec,
-                     "all its CPUs are assigned to others now", false);
-        lease->barred = true;
-}
-
-/* Leases that lose CPUs shrink if any are left, else they are revoked with the grace. */
-static void settle_assignments(Manager *manager) {
-        Lease *lease;
-
-        TAILQ_FOREACH(lease, &manager->leases.all, link) {
-                CpuSet kept;
-
-                if (!lease_is_holding(lease))
-                        continue;
-
-                decide_keep(&manager->model, &lease->request.policy, &lease->cpus, &kept);
-                if (cpuset_is_empty(&kept)) {
-                        bar_lease(manager, lease);
-                        continue;
-                }
-
-                if (!cpuset_equal(&kept, &lease->cpus)) {
-                        lease->affected_generation = manager->settle_generation;
-                        lease_move(manager, lease, &kept, LEASE_CHANGE_CPUS);
-                }
-                if (lease->barred)
-                        lease_restore(manager, lease);
-        }
-}
 
 static void settle_deadlines(Manager *manager, uint64_t now) {
         Lease *lease, *next;
@@ -61,6 +26,12 @@ static void settle_deadlines(Manager *manager, uint64_t now) {
                 next = LIST_NEXT(lease, revoking_link);
                 if (lease->deadline_usec <= now)
                         lease_grace_over(manager, lease);
+        }
+
+        for (lease = LIST_FIRST(&manager->leases.away); lease; lease = next) {
+                next = LIST_NEXT(lease, away_link);
+                if (lease->away_deadline_usec <= now)
+                        lease_away_over(manager, lease);
         }
 }
 
@@ -168,6 +139,9 @@ static uint64_t next_deadline(const Manager *manager, bool complete) {
         LIST_FOREACH(lease, &manager->leases.revoking, revoking_link)
                 if (lease->deadline_usec < next)
                         next = lease->deadline_usec;
+        LIST_FOREACH(lease, &manager->leases.away, away_link)
+                if (lease->away_deadline_usec < next)
+                        next = lease->away_deadline_usec;
 
         return next;
 }
@@ -190,7 +164,7 @@ void settle(Manager *manager) {
                 if (assign_expire(manager))
                         dirty |= DIRTY_ASSIGNMENTS;
                 if ((dirty | manager->dirty) & (DIRTY_ASSIGNMENTS | DIRTY_INSTANCES))
-                        settle_assignments(manager);
+                        settle_leases(manager);
                 manager->dirty &= ~(unsigned)DIRTY_ASSIGNMENTS;
                 if (dirty & DIRTY_DEADLINES)
                         settle_deadlines(manager, now);

@@ -23,8 +23,6 @@
 
 /* /proc/PID/stat: some fifty numbers and a command of at most 64 bytes. */
 #define STAT_TEXT_MAX 4096U
-/* /proc/PID/status: a process may have 65,536 supplementary groups. */
-#define STATUS_TEXT_MAX (1U << 20)
 /* In stat, fields are numbered from 1; the one after the command, the state, is number 3. */
 #define STAT_FIELD_STATE      3U
 #define STAT_FIELD_START_TIME 22U
@@ -137,7 +135,7 @@ static int read_process(Owner *owner, Uids *ret_uids) {
         if (r)
                 return r < 0 ? r : OWNER_E_NO_PROCESS;
 
-        r = fs_read_all(fd, "status", STATUS_TEXT_MAX, &status, &n);
+        r = fs_read_all(fd, "status", OWNER_STATUS_MAX, &status, &n);
         if (r == 0)
                 r = parse_status(status, ret_uids);
         if (r)

@@ -21,6 +21,9 @@ enum {
         OWNER_E_NOT_PEER,   /* there is a process of that pid, but it cannot be the one that was meant */
 };
 
+/* Bytes of /proc/PID/status: a process may have 65,536 supplementary groups. */
+#define OWNER_STATUS_MAX (1U << 20)
+
 typedef struct Owner {
         pid_t pid;
         int pidfd;

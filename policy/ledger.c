@@ -137,6 +137,19 @@ static void account_leave(LedgerAccount *account, uint64_t bytes) {
         account->n_leases--;
 }
 
+static void enter_instance(Instance *instance, uint64_t bytes) {
+        instance->charge += bytes;
+        instance->n_leases++;
+}
+
+static void leave_instance(Instance *instance, uint64_t bytes) {
+        assert(instance->n_leases > 0);
+        assert(instance->charge >= bytes);
+
+        instance->charge -= bytes;
+        instance->n_leases--;
+}
+
 int ledger_charge(Ledger *ledger, uid_t uid, const char *vm, Instance *instance, uint64_t bytes,
                   LedgerCharge *ret_charge) {
         LedgerUser *user;
@@ -161,8 +174,7 @@ int ledger_charge(Ledger *ledger, uid_t uid, const char *vm, Instance *instance,
         account_enter(&ledger->total, bytes);
         account_enter(&user->account, bytes);
         account_enter(&entry->account, bytes);
-        instance->charge += bytes;
-        instance->n_leases++;
+        enter_instance(instance, bytes);
 
         *ret_charge = (LedgerCharge){
                 .ledger = ledger,
@@ -178,16 +190,20 @@ void ledger_refund(LedgerCharge *charge) {
         if (!charge->ledger)
                 return;
 
-        assert(charge->instance->n_leases > 0);
-        assert(charge->instance->charge >= charge->bytes);
-
         account_leave(&charge->ledger->total, charge->bytes);
         account_leave(&charge->user->account, charge->bytes);
         account_leave(&charge->vm->account, charge->bytes);
-        charge->instance->charge -= charge->bytes;
-        charge->instance->n_leases--;
+        leave_instance(charge->instance, charge->bytes);
 
         drop_user(charge->ledger, charge->user);
         drop_vm(charge->ledger, charge->vm);
         *charge = LEDGER_CHARGE_NULL;
+}
+
+void ledger_move(LedgerCharge *charge, Instance *instance) {
+        assert(charge->ledger);
+
+        leave_instance(charge->instance, charge->bytes);
+        enter_instance(instance, charge->bytes);
+        charge->instance = instance;
 }

@@ -12,6 +12,8 @@
 #include "speadm/words.h"
 #include "util/cpuset.h"
 
+#define TEXT_STATE_MAX 64U
+
 void words_holder(FILE *file, const struct json_object *holder) {
         const char *kind = field_string(holder, "kind"), *lease_id = field_string(holder, "leaseId");
         const char *vm = field_string(holder, "vm"), *command = field_string(holder, "command");
@@ -55,10 +57,25 @@ static const TableColumn lease_columns[] = {
         [COLUMN_PID] = {"PID", TABLE_RIGHT},          [COLUMN_COMMAND] = {"COMMAND", TABLE_TRUNC},
 };
 
+/* Its state, and what the operator may have to do about it. */
+static const char *lease_state(const struct json_object *lease, char text[static TEXT_STATE_MAX]) {
+        const char *state = field_string(lease, "state"), *more = "";
+
+        if (!state)
+                return NULL;
+        if (field_bool(lease, "restartRequired"))
+                more = ", restart";
+        else if (strcmp(state, "granted") == 0 && !field_has_int(lease, "pmuType"))
+                more = ", away";
+
+        (void)snprintf(text, TEXT_STATE_MAX, "%s%s", state, more);
+        return text;
+}
+
 static void add_lease(Table *table, const struct json_object *lease) {
         const struct json_object *owner = field_object(lease, "owner");
         const char *id = field_string(lease, "leaseId");
-        char shown[LEASE_ID_SHOWN + 1], left[TEXT_TIME_MAX];
+        char shown[LEASE_ID_SHOWN + 1], left[TEXT_TIME_MAX], state[TEXT_STATE_MAX];
 
         (void)snprintf(shown, sizeof shown, "%s", id ? id : "");
         table_add_row(table);
@@ -70,7 +87,7 @@ static void add_lease(Table *table, const struct json_object *lease) {
         table_set_size(table, COLUMN_BUFFER, field_unsigned(lease, "bufferSize"));
         table_set_size(table, COLUMN_CHARGE, field_unsigned(lease, "charge"));
         table_set(table, COLUMN_MODE, field_string(lease, "mode"));
-        table_set(table, COLUMN_STATE, field_string(lease, "state"));
+        table_set(table, COLUMN_STATE, lease_state(lease, state));
         table_set(table, COLUMN_LEFT,
                   field_has_int(lease, "remainingUSec")
                           ? text_duration(field_unsigned(lease, "remainingUSec"), left)

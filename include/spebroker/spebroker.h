@@ -226,7 +226,8 @@ const char *spebroker_lease_get_id(const struct spebroker_lease *lease);
 
 /*
  * Of a stream, what happened: queued, granted, updated, cpus, contended, uncontended, revoking, restored,
- * revoked, ended, or a word of a newer broker. NULL: nothing, this is how the lease is.
+ * revoked, ended, or a word of a newer broker. NULL: nothing, this is how the lease is. What to do about it
+ * follows from the lease itself, see LEASES THAT CHANGE in libspebroker(3).
  */
 const char *spebroker_lease_get_change(const struct spebroker_lease *lease);
 
@@ -249,12 +250,16 @@ const char *spebroker_lease_get_vm_origin(const struct spebroker_lease *lease);
 const char *spebroker_lease_get_instance(const struct spebroker_lease *lease);
 
 /*
- * The SPU's perf PMU type: KVM_ARM_VCPU_SPE_SPU. -1 while there is none (queued, or the instance is gone). It
+ * The SPU's perf PMU type: KVM_ARM_VCPU_SPE_SPU. -1 while there is none: queued, or none of the CPUs can be
+ * used, as their SPU is gone or they are off line; do not enable SPE then, and wait for "restored". It
  * changes when the driver is reloaded: never store it.
  */
 int spebroker_lease_get_pmu_type(const struct spebroker_lease *lease);
 
-/* Keep all VCPU threads on these host CPUs; a kernel cpulist. */
+/*
+ * Keep all VCPU threads on these host CPUs; a kernel cpulist, never empty. They follow what is on line, so
+ * look again at every change; while none can be used (see the PMU type) they stay what they were.
+ */
 const char *spebroker_lease_get_cpus(const struct spebroker_lease *lease);
 
 /*
@@ -293,7 +298,11 @@ const char *spebroker_lease_get_mode(const struct spebroker_lease *lease);
 /* True while somebody may profile on its CPUs who should not. */
 bool spebroker_lease_is_contended(const struct spebroker_lease *lease);
 
-/* True if the SPU came back with another PMU type: the VM has to be started again to use it. */
+/*
+ * True if the SPU is another one now (or did not come back in time) and the VM may have enabled the old one,
+ * which KVM does not let it change: start the VM again with a new lease. If it never enabled SPE, release
+ * this one and acquire anew.
+ */
 bool spebroker_lease_is_restart_required(const struct spebroker_lease *lease);
 
 /*
@@ -306,7 +315,10 @@ int64_t spebroker_lease_get_owner_uid(const struct spebroker_lease *lease);
 /* When it was granted (queued: asked for), in microseconds of CLOCK_REALTIME. */
 int64_t spebroker_lease_get_since_usec(const struct spebroker_lease *lease);
 
-/* Microseconds left when this was said: of the wait while queued, of the grace while revoking. Else -1. */
+/*
+ * Microseconds left when this was said: of the wait while queued, of the grace while revoking, and until it
+ * is revoked while granted without a PMU type. Else -1.
+ */
 int64_t spebroker_lease_get_remaining_usec(const struct spebroker_lease *lease);
 
 /* --- Decisions --- */

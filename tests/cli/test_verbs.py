@@ -141,6 +141,17 @@ class TestLeases(cli.TestCase):
         broker = self.fake(ListLeases={"leases": LEASES})
         self.assertEqual(json.loads(self.speadm("leases", "-j", socket=broker.path).out), LEASES)
 
+    def test_spu_changes(self):
+        """Its SPU is gone; it is another one; it did not come back in time; and its twin as always."""
+        leases = [
+            fake.lease(vm="gone", pmuType=None, remainingUSec=59000000, reason="its SPU is gone"),
+            fake.lease(vm="other", pmuType=33, restartRequired=True, reason="its SPU has come back as another one"),
+            fake.lease(vm="late", pmuType=None, restartRequired=True, state="revoked", reason="its SPU is gone"),
+            fake.lease(vm="there"),
+        ]
+        broker = self.fake(ListLeases={"leases": leases})
+        self.golden("leases-spu-changes.txt", self.speadm("leases", socket=broker.path).out)
+
     def test_vm(self):
         broker = self.fake(ListLeases={"leases": []})
         self.speadm("leases", "--vm", "web", socket=broker.path)

@@ -2,6 +2,8 @@
 """Runs the real spe-broker below a directory of its own, and processes that stand for VMMs. Waits for events
 with a deadline, never for time to pass."""
 
+import ctypes
+import mmap
 import os
 import pathlib
 import re
@@ -198,23 +200,36 @@ class Broker:
         return {c["name"]: c["value"] for c in self.call("Describe")["host"]["counters"]}
 
 
+def lock_memory(size):
+    """Locks so many bytes more, as KVM charges a VMM that enables SPE; as long as what it returns is kept."""
+    if size == 0:
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    memory = ctypes.c_char.from_buffer(mmap.mmap(-1, size))
+    if libc.mlock(ctypes.c_void_p(ctypes.addressof(memory)), ctypes.c_size_t(size)):
+        raise OSError(ctypes.get_errno(), "mlock")
+    return memory
+
+
 class Process:
     """A VMM: a process of its own, of any user, that opens connections for the test. The kernel tells the
     broker the peer that called connect(), so what the test sends over them comes from this process."""
 
-    def __init__(self, uid=0, gid=None, groups=(), ignore=()):
+    def __init__(self, uid=0, gid=None, groups=(), ignore=(), locked=0):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.pid = os.fork()
         if self.pid == 0:
             try:
                 ours.close()
+                _held = lock_memory(locked)
                 self.serve(theirs, uid, uid if gid is None else gid, groups, ignore)
             finally:
                 os._exit(0)
         theirs.close()
         self.control = ours
         ours.settimeout(DEADLINE)
-        ours.recv(1)  # it is who it shall be
+        if not ours.recv(1):  # it is who it shall be
+            raise AssertionError("the process could not become what it shall be")
         self.uid = uid
 
     @staticmethod

@@ -11,6 +11,7 @@ static void test_defaults(void **state) {
         assert_int_equal(config->default_owner, ASSIGNMENT_OWNER_ANY);
         assert_int_equal(config->default_mode, LEASE_MODE_GUEST);
         assert_int_equal(config->revoke_grace_usec, 10000000);
+        assert_int_equal(config->gone_grace_usec, 60000000);
         assert_true(config->read_group.everyone);
         assert_false(config->acquire_group.everyone);
         assert_false(config->orchestrator_group.everyone);
@@ -46,6 +47,7 @@ static void test_every_key(void **state) {
                                  "DefaultOwner = host\n"
                                  "DefaultMode=exclusive\n"
                                  "RevokeGraceSec=1min 30s\n"
+                                 "GoneGraceSec=0\n"
                                  "ReadGroup=root, 7\n"
                                  "OrchestratorGroup=1 2,3\n"
                                  "AdminGroup=4294967294\n"
@@ -78,6 +80,7 @@ static void test_every_key(void **state) {
         assert_int_equal(config->default_owner, ASSIGNMENT_OWNER_HOST);
         assert_int_equal(config->default_mode, LEASE_MODE_EXCLUSIVE);
         assert_int_equal(config->revoke_grace_usec, 90000000);
+        assert_int_equal(config->gone_grace_usec, 0);
         assert_false(config->read_group.everyone);
         assert_int_equal(config->read_group.n, 2);
         assert_int_equal(config->read_group.gids[0], 0);
@@ -106,7 +109,7 @@ static void test_every_key(void **state) {
         assert_int_equal(a->owner, ASSIGNMENT_OWNER_GUEST);
         assert_string_equal(a->vm, "web 1");
         assert_string_equal(a->file, "/" CONF);
-        assert_int_equal(a->line, 21);
+        assert_int_equal(a->line, 22);
         a = &config->assignments[1];
         assert_string_equal(a->name, "the profiler's CPUs");
         assert_false(a->has_cpus);
@@ -198,6 +201,8 @@ static void test_bad_values(void **state) {
                         {"RevokeGraceSec=soon", "not a time (10, 250ms, 1h 30min, ...)"},
                         {"RevokeGraceSec=99999999999999999999", "too long a time (1d at most)"},
                         {"RevokeGraceSec=86401", "too long a time (1d at most)"},
+                        {"GoneGraceSec=-1", "not a time (10, 250ms, 1h 30min, ...)"},
+                        {"GoneGraceSec=86401", "too long a time (1d at most)"},
                 },
           limits[] =
                   {
@@ -376,7 +381,7 @@ static void test_table(void **state) {
                 assert_null(strstr(warnings, "unknown"));
                 config_free(config);
         }
-        assert_int_equal(n, 24);
+        assert_int_equal(n, 25);
 }
 
 int main(void) {

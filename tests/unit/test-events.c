@@ -160,7 +160,7 @@ static size_t count_updates(Broker *broker, Lease *lease, unsigned n) {
         cpuset_add(&one, 0);
         cpuset_add(&two, 1);
         for (unsigned i = 0; i < n; i++)
-                lease_move(broker->manager, lease, i % 2 ? &one : &two, LEASE_CHANGE_UPDATED);
+                lease_move(broker->manager, lease, i % 2 ? &one : &two);
         return n;
 }
 

@@ -69,6 +69,34 @@ static void test_books(_unused_ void **state) {
         ledger_deinit(&ledger); /* asserts that no account is left */
 }
 
+/* The SPU has another name: only the instances' sums change, and the refund goes where the charge is. */
+static void test_move(_unused_ void **state) {
+        _cleanup_(instance_freep) Instance *a = NULL, *b = NULL;
+        LedgerCharge moved = LEDGER_CHARGE_NULL, stays = LEDGER_CHARGE_NULL;
+        Ledger ledger = LEDGER_NULL;
+
+        assert_int_equal(instance_new("arm_spe_0", 0, &a), 0);
+        assert_int_equal(instance_new("arm_spe_1", 1, &b), 0);
+        assert_int_equal(ledger_charge(&ledger, 1000, "web", a, 10, &moved), 0);
+        assert_int_equal(ledger_charge(&ledger, 1000, "web", a, 200, &stays), 0);
+
+        ledger_move(&moved, b);
+        assert_int_equal(a->charge, 200);
+        assert_int_equal(a->n_leases, 1);
+        assert_int_equal(b->charge, 10);
+        assert_int_equal(b->n_leases, 1);
+        assert_account(ledger.total, 210, 2);
+        assert_account(ledger_get_vm(&ledger, 1000, "web"), 210, 2);
+
+        ledger_move(&moved, b);
+        assert_int_equal(b->n_leases, 1);
+        ledger_refund(&moved);
+        assert_int_equal(b->charge, 0);
+        assert_int_equal(a->charge, 200);
+        ledger_refund(&stays);
+        ledger_deinit(&ledger);
+}
+
 static void test_overflow(_unused_ void **state) {
         _cleanup_(instance_freep) Instance *instance = NULL;
         LedgerCharge most = LEDGER_CHARGE_NULL, more = LEDGER_CHARGE_NULL;
@@ -130,6 +158,7 @@ static void test_many(_unused_ void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_books),
+                cmocka_unit_test(test_move),
                 cmocka_unit_test(test_overflow),
                 cmocka_unit_test(test_many),
         };

@@ -4,6 +4,8 @@
 
 #include "tests/unit/broker-fixture.h"
 
+#include <limits.h>
+
 #include "broker/settle.h"
 
 #define WAIT_LONG ",\"waitUSec\":" LONG_USEC
@@ -239,11 +241,12 @@ static void test_instance_gone(void **state) {
         assert_idle(broker);
 }
 
-/* Another PMU type after a reload of the driver: the VM must be restarted. */
+/* Another PMU type after a reload of the driver: a VM that may have had the old one must be restarted. */
 static void test_instance_comes_back(void **state) {
         Broker *broker = *state;
         _cleanup_(client_freep) Client *client = client_new(broker);
         LeaseId id = acquire_for(client, getpid(), "a", "0", "guest");
+        Owner *owner = find(broker, id)->owner->owner;
         struct json_object *reply;
 
         rename_device(broker, "arm_spe_0", "elsewhere_0");
@@ -256,9 +259,78 @@ static void test_instance_comes_back(void **state) {
         write_file(broker, "sys/bus/event_source/devices/arm_spe_0/type", "4711\n");
         assert_fine(client_call(client, ADMIN "Rescan", NULL));
         reply = client_call(client, BROKER "Update", "{\"leaseId\":\"%s\"}", id.text);
-        assert_true(bool_at(reply, "/parameters/lease/restartRequired"));
+        assert_false(bool_at(reply, "/parameters/lease/restartRequired"));
         assert_int_equal(int_at(reply, "/parameters/lease/pmuType"), 4711);
+
+        /* A process that cannot be asked what it has locked may have enabled it. */
+        owner->pid = INT_MAX;
+        write_file(broker, "sys/bus/event_source/devices/arm_spe_0/type", "4712\n");
+        assert_fine(client_call(client, ADMIN "Rescan", NULL));
+        owner->pid = getpid();
+        reply = client_call(client, BROKER "Update", "{\"leaseId\":\"%s\"}", id.text);
+        assert_true(bool_at(reply, "/parameters/lease/restartRequired"));
+        assert_int_equal(int_at(reply, "/parameters/lease/pmuType"), 4712);
+
+        /* Decided once: it does not become less by looking again. */
+        assert_fine(client_call(client, ADMIN "Rescan", NULL));
+        assert_true(find(broker, id)->restart_required);
         assert_int_equal(broker->manager->model.instances.n, 2);
+}
+
+/* A lease that is away is in the list of those until it is back, revoked, or ended; whatever comes first. */
+static void test_away(void **state) {
+        Broker *broker = *state;
+        _cleanup_(client_freep) Client *client = client_new(broker);
+        LeaseTable *leases = &broker->manager->leases;
+        LeaseId back = acquire_for(client, getpid(), "a", "0", "guest"),
+                revoked = acquire_for(client, getpid(), "b", "0", "guest"),
+                ended = acquire_for(client, getpid(), "c", "0", "guest"), killed;
+        pid_t vmm = child_new(0);
+
+        killed = acquire_for(client, vmm, "d", "0", "guest");
+        assert_true(LIST_EMPTY(&leases->away));
+        rename_device(broker, "arm_spe_0", "elsewhere_0");
+        assert_fine(client_call(client, ADMIN "Rescan", NULL));
+        assert_true(find(broker, back)->away_linked && find(broker, revoked)->away_linked);
+        assert_fine(
+                client_call(client, ADMIN "Revoke", "{\"leaseId\":\"%s\",\"graceUSec\":0}", revoked.text));
+        assert_fine(client_call(client, ADMIN "Revoke",
+                                "{\"leaseId\":\"%s\",\"graceUSec\":1000,\"kill\":true}", killed.text));
+        release(client, ended);
+        assert_false(find(broker, revoked)->away_linked);
+        assert_true(find(broker, revoked)->away);
+        broker_wait(broker, !find(broker, killed));
+        assert_int_equal(child_wait(vmm), SIGTERM);
+
+        rename_device(broker, "elsewhere_0", "arm_spe_0");
+        assert_fine(client_call(client, ADMIN "Rescan", NULL));
+        assert_true(LIST_EMPTY(&leases->away));
+        assert_false(find(broker, revoked)->away);
+        assert_false(find(broker, revoked)->restart_required);
+        assert_int_equal(find(broker, back)->away_deadline_usec, UINT64_MAX);
+        release(client, back);
+        release(client, revoked);
+        assert_idle(broker);
+}
+
+/* The grace of the SPU ends before that of a revocation that ends in a kill: the owner is killed all the
+ * same. */
+static void test_away_and_killed(void **state) {
+        Broker *broker = *state;
+        _cleanup_(client_freep) Client *client = client_new(broker);
+        pid_t vmm = child_new(0);
+        LeaseId id = acquire_for(client, vmm, "a", "0", "guest");
+
+        broker->manager->config->gone_grace_usec = 0;
+        assert_fine(client_call(client, ADMIN "Revoke",
+                                "{\"leaseId\":\"%s\",\"graceUSec\":300000,\"kill\":true}", id.text));
+        rename_device(broker, "arm_spe_0", "elsewhere_0");
+        assert_fine(client_call(client, ADMIN "Rescan", NULL));
+        assert_int_equal(find(broker, id)->state, LEASE_STATE_REVOKED);
+        assert_int_equal(broker->manager->leases.n_revoked, 1);
+        broker_wait(broker, !find(broker, id));
+        assert_int_equal(child_wait(vmm), SIGTERM);
+        assert_idle(broker);
 }
 
 /* What is waited for becomes ready again; what is not there any more is not waited for. */
@@ -352,6 +424,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_calls_in_one_write, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_instance_gone, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_instance_comes_back, broker_setup, broker_teardown),
+                cmocka_unit_test_setup_teardown(test_away, broker_setup, broker_teardown),
+                cmocka_unit_test_setup_teardown(test_away_and_killed, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_waiting_for_an_instance, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_expiry, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_many_waiters, broker_setup, broker_teardown),
