@@ -26,35 +26,55 @@ typedef struct Walk {
         DeviceTreeNodes *nodes;
 } Walk;
 
-/* Whether the property, a list of strings, has @word. */
-static bool property_has(int node_fd, const char *property, const char *word) {
+/* Whether the property, a list of strings, has @word. What cannot be read has none. */
+static int property_has(int node_fd, const char *property, const char *word, bool *ret_has) {
         char text[PROPERTY_MAX];
+        bool has = false;
         size_t n;
+        int r;
 
-        if (fs_read(node_fd, property, text, sizeof(text), &n) != 0)
-                return false;
-        for (size_t i = 0; i < n; i += strlen(text + i) + 1)
-                if (strcmp(text + i, word) == 0)
-                        return true;
-        return false;
+        r = fs_read(node_fd, property, text, sizeof(text), &n);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; r == 0 && i < n; i += strlen(text + i) + 1)
+                has = has || strcmp(text + i, word) == 0;
+
+        *ret_has = has;
+        return 0;
 }
 
-static bool is_disabled(int node_fd) {
-        return faccessat(node_fd, "status", F_OK, 0) == 0 && !property_has(node_fd, "status", "okay") &&
-               !property_has(node_fd, "status", "ok");
+static int is_disabled(int node_fd, bool *ret_disabled) {
+        bool okay = faccessat(node_fd, "status", F_OK, 0) != 0;
+        int r = 0;
+
+        if (!okay)
+                r = property_has(node_fd, "status", "okay", &okay);
+        if (r == 0 && !okay)
+                r = property_has(node_fd, "status", "ok", &okay);
+        if (r < 0)
+                return r;
+
+        *ret_disabled = !okay;
+        return 0;
 }
 
-static void look_at(Walk *walk, int node_fd, const char *path) {
+static int look_at(Walk *walk, int node_fd, const char *path) {
         DeviceTreeNodes *nodes = walk->nodes;
-        bool disabled;
+        bool compatible, disabled;
+        int r;
 
-        if (!property_has(node_fd, "compatible", walk->compatible))
-                return;
-        disabled = is_disabled(node_fd);
+        r = property_has(node_fd, "compatible", walk->compatible, &compatible);
+        if (r < 0 || !compatible)
+                return r;
+        r = is_disabled(node_fd, &disabled);
+        if (r < 0)
+                return r;
+
         if (nodes->n == 0 || (!disabled && nodes->n == nodes->n_disabled))
                 (void)snprintf(nodes->first, sizeof(nodes->first), "%s", path);
         nodes->n++;
         nodes->n_disabled += disabled;
+        return 0;
 }
 
 static bool is_directory(int dir_fd, const struct dirent *entry) {
@@ -71,6 +91,7 @@ static int walk_node(Walk *walk, int parent_fd, const char *name, const char *pa
         _cleanup_(closep) int fd =
                 openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
         _cleanup_(closedirp) DIR *dir = NULL;
+        int r;
 
         if (fd < 0) {
                 if (errno == ENOMEM || errno == EMFILE || errno == ENFILE)
@@ -87,10 +108,12 @@ static int walk_node(Walk *walk, int parent_fd, const char *name, const char *pa
                 return -errno;
         (void)steal_fd(&fd);
 
-        look_at(walk, dirfd(dir), path);
+        r = look_at(walk, dirfd(dir), path);
+        if (r < 0)
+                return r;
         for (struct dirent *entry; (entry = readdir(dir));) {
                 char child[DEVICE_TREE_NODE_MAX];
-                int n, r;
+                int n;
 
                 if (walk->nodes->partly && walk->n_seen > NODES_MAX)
                         return 0;
@@ -121,8 +144,13 @@ int device_tree_find(int root_fd, const char *compatible, DeviceTreeNodes *ret_n
         return 0;
 }
 
-bool device_tree_machine_is(int root_fd, const char *compatible) {
+int device_tree_machine_is(int root_fd, const char *compatible, bool *ret_is) {
         _cleanup_(closep) int fd = openat(root_fd, DEVICE_TREE_PATH, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-        return fd >= 0 && property_has(fd, "compatible", compatible);
+        if (fd >= 0)
+                return property_has(fd, "compatible", compatible, ret_is);
+        if (errno == ENOMEM || errno == EMFILE || errno == ENFILE)
+                return -errno;
+        *ret_is = false;
+        return 0;
 }

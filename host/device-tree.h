@@ -25,5 +25,5 @@ typedef struct DeviceTreeNodes {
 /* Looks for nodes that say they are @compatible. Only -ENOMEM and the like fail; no tree has no nodes. */
 int device_tree_find(int root_fd, const char *compatible, DeviceTreeNodes *ret_nodes);
 
-/* Whether the tree's root says that it is @compatible. */
-bool device_tree_machine_is(int root_fd, const char *compatible);
+/* Whether the tree's root says that it is @compatible; likewise. */
+int device_tree_machine_is(int root_fd, const char *compatible, bool *ret_is);

@@ -126,19 +126,22 @@ int check_driver_loaded(Readiness *readiness) {
 }
 
 /* The driver's directory links to each device that it has taken. */
-static Answer find_bound(const Readiness *readiness) {
+static int find_bound(const Readiness *readiness, Answer *ret_bound) {
         _cleanup_(closep) int fd = openat(readiness->facts.root_fd, DRIVER_PATH,
                                           O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK);
         _cleanup_(closedirp) DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
         size_t n = 0;
 
+        *ret_bound = ANSWER_UNKNOWN;
         if (!dir)
-                return ANSWER_UNKNOWN;
+                return errno == ENOMEM || errno == EMFILE || errno == ENFILE ? -errno : 0;
         (void)steal_fd(&fd);
+
+        *ret_bound = ANSWER_NO;
         for (struct dirent *entry; n < DRIVER_FILES_MAX && (entry = readdir(dir)); n++)
                 if (entry->d_type == DT_LNK && strcmp(entry->d_name, "module") != 0)
-                        return ANSWER_YES;
-        return ANSWER_NO;
+                        *ret_bound = ANSWER_YES;
+        return 0;
 }
 
 static const struct {
@@ -218,7 +221,9 @@ int check_driver_probe(Readiness *readiness) {
                 return readiness_say(readiness, CHECK_DRIVER_PROBE, CHECK_OK, "The driver says \"%s\".",
                                      probed->text);
 
-        bound = find_bound(readiness);
+        r = find_bound(readiness, &bound);
+        if (r < 0)
+                return r;
         if (bound == ANSWER_YES)
                 return readiness_say(readiness, CHECK_DRIVER_PROBE, CHECK_OK,
                                      "The driver has taken the device that is there for it.");

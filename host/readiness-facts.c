@@ -102,6 +102,7 @@ static int gather_architecture(HostFacts *facts) {
 
 static int gather_hypervisor(HostFacts *facts) {
         char vendor[FACT_TEXT_MAX], product[FACT_TEXT_MAX], type[FACT_TEXT_MAX];
+        bool dummy_virt;
         int r;
 
         r = read_optional(facts, "sys/class/dmi/id/sys_vendor", vendor, sizeof(vendor));
@@ -122,7 +123,10 @@ static int gather_hypervisor(HostFacts *facts) {
                         facts->hypervisor = machines[i].name;
 
         /* What QEMU, kvmtool, crosvm and Firecracker call their machines. */
-        if (!facts->hypervisor && device_tree_machine_is(facts->root_fd, "linux,dummy-virt"))
+        r = device_tree_machine_is(facts->root_fd, "linux,dummy-virt", &dummy_virt);
+        if (r < 0)
+                return r;
+        if (!facts->hypervisor && dummy_virt)
                 facts->hypervisor = "KVM or QEMU";
         return 0;
 }

@@ -101,6 +101,141 @@ static void test_registered(void **state) {
         answers_done(&answers);
 }
 
+/* Nothing is a file that should be one: it is as if it were not there, and nobody waits for it. */
+static void test_fifos(void **state) {
+        static const char *const paths[] = {
+                "proc/sys/kernel/arch",
+                "proc/sys/kernel/osrelease",
+                "proc/sys/kernel/perf_event_paranoid",
+                "proc/sys/kernel/mem_sampling_enable",
+                "proc/cmdline",
+                "proc/cpuinfo",
+                "etc/os-release",
+                "var/log/kmsg",
+                "sys/kernel/security/lsm",
+                "sys/class/dmi/id/sys_vendor",
+                "sys/hypervisor/type",
+                "sys/devices/system/cpu/vulnerabilities/meltdown",
+                "sys/firmware/devicetree/base/compatible",
+        };
+        Answers answers;
+
+        for (size_t i = 0; i < ELEMENTS_OF(paths); i++)
+                tree_fifo(*state, paths[i]);
+        ask(*state, &answers);
+        assert_check(&answers, "perf-paranoid", CHECK_UNKNOWN,
+                     "kernel.perf_event_paranoid cannot be read here.", NULL);
+        assert_check(&answers, "bpf-lsm", CHECK_UNKNOWN,
+                     "The list of security modules (/sys/kernel/security/lsm) cannot be read here.", NULL);
+        assert_check(&answers, "kvm-mode", CHECK_UNKNOWN,
+                     "KVM's mode stands in the kernel log only: the kernel log cannot be read.", NULL);
+        answers_done(&answers);
+}
+
+/* What goes into a sentence is made printable, what would go into a command must be what it seems. */
+static void test_hostile_text(void **state) {
+        Answers answers;
+
+        tree_put(*state, "sys/kernel/security/lsm", "yama';reboot;'");
+        tree_put(*state, "proc/sys/kernel/arch", "\033[31mred\xff\n");
+        tree_put(*state, "proc/sys/kernel/perf_event_paranoid", "99999999999999999999\n");
+        tree_put(*state, "proc/sys/kernel/mem_sampling_enable", "-0x1\n");
+        ask(*state, &answers);
+        assert_check(&answers, "cpu", CHECK_FAILED,
+                     "SPE is a part of Arm's 64-bit CPUs, and this machine is ?[31mred?.", NULL);
+        assert_check(&answers, "bpf-lsm", CHECK_UNKNOWN,
+                     "The list of security modules (/sys/kernel/security/lsm) cannot be read here.", NULL);
+        assert_int_equal(answers.checks[7].status, CHECK_UNKNOWN);
+        assert_int_equal(answers.checks[8].status, CHECK_UNKNOWN);
+        answers_done(&answers);
+}
+
+/* As long as it can be: each name with its comma. */
+static void test_long_lsm_list(void **state) {
+        char list[512] = "", expected[1024];
+        Answers answers;
+
+        for (int i = 0; i < 255; i++)
+                strcat(list, "a,");
+        strcat(list, "b");
+        (void)snprintf(expected, sizeof(expected), "Add lsm=%s,bpf to the kernel's command line and reboot.",
+                       list);
+        tree_put(*state, "sys/kernel/security/lsm", list);
+        ask(*state, &answers);
+        assert_string_equal(answers.checks[14].name, "bpf-lsm");
+        assert_int_equal(answers.checks[14].status, CHECK_WARNING);
+        assert_string_equal(answers.checks[14].advice, expected);
+        answers_done(&answers);
+
+        /* bpf is a whole name, and capability is only left out as one. */
+        tree_put(*state, "sys/kernel/security/lsm", "capability,cap,bpfx,,xbpf");
+        ask(*state, &answers);
+        assert_string_equal(answers.checks[14].advice,
+                            "Add lsm=cap,bpfx,xbpf,bpf to the kernel's command line and reboot.");
+        answers_done(&answers);
+        tree_put(*state, "sys/kernel/security/lsm", "capability,bpf");
+        ask(*state, &answers);
+        assert_check(&answers, "bpf-lsm", CHECK_OK, "The security modules of this kernel are capability,bpf.",
+                     NULL);
+        answers_done(&answers);
+}
+
+/* On the running machine the log is the device, and who may not read it is told how. */
+static void test_running(void **state) {
+        const Tree *tree = *state;
+        uid_t user = geteuid();
+        Answers answers;
+
+        tree_put(tree, "var/log/kmsg", "kvm [1]: VHE mode initialized successfully\n");
+        tree_put(tree, "dev/kmsg", "");
+        assert_int_equal(topology_scan(tree->fd, &answers.topology), 0);
+        answers.input = (ReadinessInput){
+                .root_fd = tree->fd,
+                .topology = answers.topology,
+                .guest = CHECK_UNKNOWN,
+                .trampolines = CHECK_UNKNOWN,
+        };
+        assert_int_equal(fchmod(tree->fd, 0755), 0);
+        assert_int_equal(fchmodat(tree->fd, "dev", 0755, 0), 0);
+        assert_int_equal(fchmodat(tree->fd, "dev/kmsg", 0, 0), 0);
+        if (user == 0)
+                assert_int_equal(seteuid(65534), 0);
+        assert_int_equal(readiness_check(&answers.input, &answers.checks, &answers.n), 0);
+        assert_int_equal(seteuid(user), 0);
+        assert_check(&answers, "kvm-mode", CHECK_UNKNOWN,
+                     "KVM's mode stands in the kernel log only: the kernel log may not be read.",
+                     "sysctl kernel.dmesg_restrict=0");
+        assert_check(&answers, "guest", CHECK_UNKNOWN, "No reason is known.", NULL);
+        answers_done(&answers);
+}
+
+/* What was probed and tried is handed on; that KVM gives an SPU to a guest proves what comes before. */
+static void test_given(void **state) {
+        Answers answers;
+        Check *checks;
+        size_t n;
+
+        put_spu(*state);
+        ask(*state, &answers);
+        answers.input.guest = CHECK_OK;
+        answers.input.guest_reason = "Yes.";
+        answers.input.trampolines = CHECK_FAILED;
+        answers.input.trampolines_reason = "No.";
+        answers.input.trampolines_advice = "try again";
+        answers.input.memlock_managed = true;
+        checks = answers.checks;
+        n = answers.n;
+        assert_int_equal(readiness_check(&answers.input, &answers.checks, &answers.n), 0);
+        readiness_free(checks, n);
+        assert_check(&answers, "kvm", CHECK_OK, "KVM is there: it was asked for a guest.", NULL);
+        assert_check(&answers, "kvm-mode", CHECK_OK, "KVM gives SPE to guests in this mode.", NULL);
+        assert_check(&answers, "guest", CHECK_OK, "Yes.", NULL);
+        assert_check(&answers, "memlock", CHECK_OK,
+                     "The broker raises RLIMIT_MEMLOCK for the leases that it grants.", NULL);
+        assert_check(&answers, "trampolines", CHECK_WARNING, "No.", "try again");
+        answers_done(&answers);
+}
+
 static void test_statuses(_unused_ void **state) {
         assert_string_equal(check_status_to_string(CHECK_OK), "ok");
         assert_string_equal(check_status_to_string(CHECK_WARNING), "warning");
@@ -112,6 +247,11 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_empty, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_registered, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_fifos, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_hostile_text, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_long_lsm_list, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_running, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_given, tree_setup, tree_teardown),
                 cmocka_unit_test(test_statuses),
         };
 
