@@ -11,7 +11,7 @@
 void bpf_probe(BpfProbe *ret_probe) {
         *ret_probe = (BpfProbe){.result = BPF_PROBE_UNKNOWN};
         (void)snprintf(ret_probe->reason, sizeof(ret_probe->reason),
-                       "this spe-broker was built without BPF, so it cannot be tried");
+                       "This spe-broker was built without BPF, so it cannot be tried.");
 }
 
 void bpf_silence(void) {

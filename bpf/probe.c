@@ -49,7 +49,7 @@ static const Attempt attempts[] = {
 };
 
 #define DENIED        "denied in spite of CAP_BPF and CAP_PERFMON"
-#define DENIED_ADVICE "look for what denies bpf() here: a seccomp filter, a security module, a container"
+#define DENIED_ADVICE "Look for what denies bpf() here: a seccomp filter, a security module, a container."
 
 /* What an errno means in a step. */
 static const struct Meaning {
@@ -59,16 +59,16 @@ static const struct Meaning {
         const char *advice;
 } meanings[] = {
         {STEP_TYPES, ENOENT, "this kernel does not describe its types",
-         "boot a kernel with CONFIG_DEBUG_INFO_BTF=y"},
+         "Boot a kernel with CONFIG_DEBUG_INFO_BTF=y."},
         {STEP_FIND, ENOENT, "this kernel is built without",
-         "boot a kernel with CONFIG_BPF_LSM=y and CONFIG_PERF_EVENTS=y"},
-        {STEP_LOAD, ENOSYS, "this kernel has no bpf()", "boot a kernel with CONFIG_BPF_SYSCALL=y"},
+         "Boot a kernel with CONFIG_BPF_LSM=y and CONFIG_PERF_EVENTS=y."},
+        {STEP_LOAD, ENOSYS, "this kernel has no bpf()", "Boot a kernel with CONFIG_BPF_SYSCALL=y."},
         {STEP_LOAD, EINVAL, "this kernel does not know the type",
-         "boot a kernel with CONFIG_BPF_LSM=y and CONFIG_FUNCTION_TRACER=y"},
+         "Boot a kernel with CONFIG_BPF_LSM=y and CONFIG_FUNCTION_TRACER=y."},
         {STEP_LOAD, EPERM, DENIED, DENIED_ADVICE},
         {STEP_ATTACH, EPERM, DENIED, DENIED_ADVICE},
         {STEP_ATTACH, ERRNO_ENOTSUPP, "its functions cannot call BPF programs (arm64 before 6.4)",
-         "boot a kernel of 6.4 or later"},
+         "Boot a kernel of 6.4 or later."},
 };
 
 static const struct Meaning *meaning_of(Step step, int error) {
@@ -90,20 +90,20 @@ static void tell_failure(BpfProbe *probe, Step step, const Attempt *attempt, int
                 (void)snprintf(what, sizeof(what), BTF_PATH " cannot be read");
                 break;
         case STEP_FIND:
-                (void)snprintf(what, sizeof(what), "a BPF program of type %s finds no %s()", attempt->name,
+                (void)snprintf(what, sizeof(what), "A BPF program of type %s finds no %s()", attempt->name,
                                attempt->function);
                 break;
         case STEP_LOAD:
-                (void)snprintf(what, sizeof(what), "a BPF program of type %s does not load", attempt->name);
+                (void)snprintf(what, sizeof(what), "A BPF program of type %s does not load", attempt->name);
                 break;
         case STEP_ATTACH:
-                (void)snprintf(what, sizeof(what), "a BPF program of type %s loads but does not attach",
+                (void)snprintf(what, sizeof(what), "A BPF program of type %s loads but does not attach",
                                attempt->name);
                 break;
         }
 
         probe->result = BPF_PROBE_REFUSED;
-        (void)snprintf(probe->reason, sizeof(probe->reason), "%s: errno %i (%s)%s%s", what, error,
+        (void)snprintf(probe->reason, sizeof(probe->reason), "%s: errno %i (%s)%s%s.", what, error,
                        name ?: "unknown", meaning ? ", " : "", meaning ? meaning->meaning : "");
         probe->advice = meaning ? meaning->advice : NULL;
 }
@@ -159,8 +159,8 @@ void bpf_probe(BpfProbe *ret_probe) {
         *ret_probe = (BpfProbe){.result = BPF_PROBE_UNKNOWN};
         if (!may_try()) {
                 (void)snprintf(ret_probe->reason, sizeof(ret_probe->reason),
-                               "spe-broker lacks CAP_BPF and CAP_PERFMON, so it cannot be tried");
-                ret_probe->advice = "give spe-broker CAP_BPF and CAP_PERFMON, as its unit does";
+                               "spe-broker lacks CAP_BPF and CAP_PERFMON, so it cannot be tried.");
+                ret_probe->advice = "Give spe-broker CAP_BPF and CAP_PERFMON, as its unit does.";
                 return;
         }
 
@@ -180,7 +180,7 @@ void bpf_probe(BpfProbe *ret_probe) {
 
         ret_probe->result = BPF_PROBE_ATTACHES;
         (void)snprintf(ret_probe->reason, sizeof(ret_probe->reason),
-                       "BPF programs of types fentry and LSM attach, as tried");
+                       "BPF programs of types fentry and LSM attach, as tried.");
 }
 
 void bpf_silence(void) {
