@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Describe's object: the broker about itself.
+ * Describe's object: the broker about itself; and CheckHost's: what is with the host.
  */
 
 #include "broker/encode.h"
 #include "broker/manager.h"
 
-/* Optional members that this version has; a client that needs one looks here before it asks. */
+/* Optional members and methods that this version has; a client that needs one looks here before it asks. */
 static const char *const features[] = {
-        "Request.pid", "Request.requestId", "Acquire.waitUSec",
-        "Update.cpus", "Revoke.kill",       "Assign.forUSec",
+        "Request.pid", "Request.requestId", "Acquire.waitUSec", "Update.cpus",
+        "Revoke.kill", "Assign.forUSec",    "CheckHost",
 };
 
 static void encode_limits(JsonWriter *w, const Config *config) {
@@ -97,4 +97,17 @@ void encode_host(JsonWriter *w, const char *key, const Manager *manager) {
         json_write_int(w, "nowUSec", (int64_t)manager_now_realtime(manager));
         json_write_string(w, "bootId", manager->boot_id);
         json_write_object_end(w);
+}
+
+void encode_checks(JsonWriter *w, const Check *checks, size_t n) {
+        json_write_array_begin(w, "checks");
+        for (size_t i = 0; i < n; i++) {
+                json_write_object_begin(w, NULL);
+                json_write_string(w, "name", checks[i].name);
+                json_write_string(w, "status", check_status_to_string(checks[i].status));
+                json_write_string(w, "reason", checks[i].reason);
+                json_write_string(w, "advice", checks[i].advice);
+                json_write_object_end(w);
+        }
+        json_write_array_end(w);
 }

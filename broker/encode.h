@@ -10,6 +10,7 @@
 #include "broker/events.h"
 #include "broker/lease.h"
 #include "broker/refusal.h"
+#include "host/readiness.h"
 #include "policy/decide.h"
 #include "varlink/json-write.h"
 
@@ -28,6 +29,8 @@ void encode_instances(JsonWriter *w, const Manager *manager);
 void encode_offer(JsonWriter *w, const char *key, const Offer *offer);
 void encode_refusal(JsonWriter *w, const char *key, const Refusal *refusal);
 void encode_host(JsonWriter *w, const char *key, const Manager *manager);
+/* "checks". */
+void encode_checks(JsonWriter *w, const Check *checks, size_t n);
 
 /* A whole reply of Acquire, Follow: lease and change. */
 void encode_lease_reply(VarlinkCall *call, const Lease *lease, LeaseChange change, bool continues);

@@ -177,6 +177,7 @@ int manager_rescan(Manager *manager) {
         if (r == 0) {
                 topology_free(manager->topology);
                 manager->topology = topology;
+                host_check_forget(&manager->check);
                 manager->counters.rescans++;
                 manager_mark_dirty(manager, DIRTY_INSTANCES);
         }
@@ -295,6 +296,7 @@ Manager *manager_free(Manager *manager) {
         assignment_table_deinit(&manager->model.assignments);
         ledger_deinit(&manager->model.ledger);
         instance_table_deinit(&manager->model.instances);
+        host_check_deinit(&manager->check);
         topology_free(manager->topology);
         config_free(manager->config);
         if (manager->facts_fd >= 0 && manager->facts_fd != manager->root_fd)

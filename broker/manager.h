@@ -13,6 +13,7 @@
 #include <sys/queue.h>
 #include <systemd/sd-event.h>
 
+#include "broker/check.h"
 #include "broker/config.h"
 #include "broker/host-events.h"
 #include "broker/lease.h"
@@ -62,6 +63,7 @@ typedef struct Manager {
         Config *config;
         Topology *topology;
         HostEvents *host_events;
+        HostCheck check;
         Model model;
         VarlinkServer *server;
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "broker/access.h"
+#include "broker/check.h"
 #include "broker/encode.h"
 #include "broker/events.h"
 #include "broker/manager.h"
@@ -25,6 +26,23 @@ int method_describe(VarlinkCall *call, _unused_ struct json_object *parameters, 
                 return varlink_call_permission_denied(call);
 
         encode_host(varlink_call_reply(call, false), "host", manager);
+        varlink_call_send(call);
+        return 0;
+}
+
+int method_check_host(VarlinkCall *call, _unused_ struct json_object *parameters, void *userdata) {
+        Manager *manager = userdata;
+        const HostCheck *check;
+        int r;
+
+        if (!may_read(manager, call))
+                return varlink_call_permission_denied(call);
+
+        r = host_check(manager, &check);
+        if (r < 0)
+                return r;
+
+        encode_checks(varlink_call_reply(call, false), check->checks, check->n);
         varlink_call_send(call);
         return 0;
 }

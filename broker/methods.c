@@ -13,6 +13,7 @@
 
 static const VarlinkMethod broker_methods[] = {
         {.name = "Describe", .handler = method_describe},
+        {.name = "CheckHost", .handler = method_check_host},
         {.name = "ListInstances", .handler = method_list_instances},
         {.name = "ListLeases", .handler = method_list_leases},
         {.name = "ListSessions", .handler = method_list_sessions},

@@ -14,6 +14,7 @@ typedef struct Manager Manager;
 int methods_register(Manager *manager);
 
 int method_describe(VarlinkCall *call, struct json_object *parameters, void *userdata);
+int method_check_host(VarlinkCall *call, struct json_object *parameters, void *userdata);
 int method_list_instances(VarlinkCall *call, struct json_object *parameters, void *userdata);
 int method_list_leases(VarlinkCall *call, struct json_object *parameters, void *userdata);
 int method_list_sessions(VarlinkCall *call, struct json_object *parameters, void *userdata);

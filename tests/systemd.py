@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 
-EXPOSURE_MAX = 3.0
+EXPOSURE_MAX = 1.5
 PREFIX = "a prefix"
 CPU_UEVENT = "/sys/devices/system/cpu/cpu0/uevent"
 SKIP = 77

@@ -8,7 +8,7 @@ from sizes import MIB
 
 READER, USER, ORCHESTRATOR, ADMIN = 4320, 4321, 4322, 4323
 CONFIG = f"[Policy]\nAcquireGroup={USER}\nOrchestratorGroup={ORCHESTRATOR}\nAdminGroup={ADMIN}\n"
-READING = ("Describe", "ListInstances", "ListLeases", "ListRefusals")
+READING = ("Describe", "CheckHost", "ListInstances", "ListLeases", "ListRefusals")
 
 
 def request(**kwargs):

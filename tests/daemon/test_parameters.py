@@ -14,6 +14,7 @@ GOOD = {  # a call of each method that is right in its types
     "ListInstances": {},
     "ListLeases": {},
     "ListSessions": {},
+    "CheckHost": {},
     "ListRefusals": {},
     "Query": {"request": REQUEST},
     "Acquire": {"request": REQUEST},

@@ -36,8 +36,8 @@ static void assert_conforms(const Idl *idl, const char *method, struct json_obje
 }
 
 static void check_reading(const Idl *idl, Client *client) {
-        static const char *const methods[] = {"Describe", "ListInstances", "ListLeases", "ListSessions",
-                                              "ListRefusals"};
+        static const char *const methods[] = {"Describe",   "CheckHost",    "ListInstances",
+                                              "ListLeases", "ListSessions", "ListRefusals"};
         Client *watcher = client_new(client->broker);
 
         for (size_t i = 0; i < ELEMENTS_OF(methods); i++) {

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Reading files and the kernel's log takes some milliseconds, in which nobody else is answered. So a list
+ * that took that long to make is the answer to others too, for a multiple of that time: however many ask,
+ * only a small part of the broker's time goes into it, and a list is never older than anybody could notice.
+ */
+
+#include "broker/check.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "broker/manager.h"
+#include "util/clock.h"
+
+/* At most one part in so many of the broker's time. */
+#define SHARE 10U
+
+void host_check_forget(HostCheck *check) {
+        check->fresh_until = 0;
+}
+
+void host_check_deinit(HostCheck *check) {
+        readiness_free(check->checks, check->n);
+        *check = (HostCheck){0};
+}
+
+/* What KVM says of the SPUs that are ready, and of which of them that is: one is enough for a guest. */
+static CheckStatus judge_guest(const InstanceTable *instances, const Instance **ret_shown) {
+        const Instance *first[_GUEST_SUPPORT_MAX] = {NULL}, *lacking;
+
+        for (size_t i = instances->n; i > 0; i--)
+                if (instances->entries[i - 1]->state == INSTANCE_STATE_READY)
+                        first[instances->entries[i - 1]->guest] = instances->entries[i - 1];
+
+        lacking = first[GUEST_SUPPORT_UNKNOWN] ?: first[GUEST_SUPPORT_NO];
+        *ret_shown = lacking ?: first[GUEST_SUPPORT_YES];
+        if (first[GUEST_SUPPORT_YES])
+                return lacking ? CHECK_WARNING : CHECK_OK;
+
+        return lacking && lacking->guest == GUEST_SUPPORT_NO ? CHECK_FAILED : CHECK_UNKNOWN;
+}
+
+static int add_guest(const Manager *manager, ReadinessInput *input, char **ret_reason) {
+        const Instance *shown;
+        char *reason;
+        int r;
+
+        input->guest = judge_guest(&manager->model.instances, &shown);
+        if (shown)
+                r = asprintf(&reason, "%s: %s", shown->name, shown->guest_reason ?: "KVM gives it to guests");
+        else
+                r = asprintf(&reason, "There is no SPU that KVM could be asked for.");
+        if (r < 0)
+                return -ENOMEM;
+
+        input->guest_reason = *ret_reason = reason;
+        return 0;
+}
+
+static void add_trampolines(const Manager *manager, HostCheck *check, ReadinessInput *input) {
+        /* Without them the broker cannot enforce, but a guest can have SPE. */
+        static const CheckStatus statuses[] = {
+                [BPF_PROBE_ATTACHES] = CHECK_OK,
+                [BPF_PROBE_REFUSED] = CHECK_WARNING,
+                [BPF_PROBE_UNKNOWN] = CHECK_UNKNOWN,
+        };
+
+        if (manager->foreign) {
+                input->trampolines = CHECK_UNKNOWN;
+                input->trampolines_reason =
+                        "This machine's kernel is not that of the host that is looked at.";
+                return;
+        }
+        if (!check->bpf_probed) {
+                bpf_probe(&check->bpf);
+                check->bpf_probed = true;
+        }
+
+        input->trampolines = statuses[check->bpf.result];
+        input->trampolines_reason = check->bpf.reason;
+        input->trampolines_advice = check->bpf.advice;
+}
+
+static int make(Manager *manager, HostCheck *check) {
+        _cleanup_(freep) char *guest_reason = NULL;
+        ReadinessInput input = {
+                .root_fd = manager->facts_fd,
+                .foreign = manager->foreign,
+                .topology = manager->topology,
+        };
+        Check *checks;
+        size_t n;
+        int r;
+
+        r = add_guest(manager, &input, &guest_reason);
+        if (r < 0)
+                return r;
+        add_trampolines(manager, check, &input);
+
+        r = readiness_check(&input, &checks, &n);
+        if (r < 0)
+                return r;
+
+        readiness_free(check->checks, check->n);
+        check->checks = checks;
+        check->n = n;
+        return 0;
+}
+
+int host_check(Manager *manager, const HostCheck **ret_check) {
+        HostCheck *check = &manager->check;
+        uint64_t begin = clock_now_usec(), end;
+        int r;
+
+        if (begin >= check->fresh_until) {
+                r = make(manager, check);
+                if (r < 0)
+                        return r;
+                end = clock_now_usec();
+                check->fresh_until = end + (SHARE - 1) * (end - begin);
+        }
+
+        *ret_check = check;
+        return 0;
+}

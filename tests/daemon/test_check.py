@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""CheckHost: what it says of a host, that it looks again, and what many who ask cost."""
+
+import os
+import pathlib
+import re
+import time
+
+import harness
+import tree
+
+STATUSES = {"ok", "warning", "failed", "unknown"}
+PAGE = pathlib.Path(os.environ["SPE_SOURCE_DIR"], "man/spe-broker.8.scd").read_text()
+
+
+def documented():
+    """The names of spe-broker(8), in its order."""
+    section = PAGE.partition("\n# HOST CHECKS\n")[2].partition("\n# ")[0]
+    return re.findall(r"\*([a-z-]+)\*", " ".join(re.findall(r"(?m)^\*[a-z-]+\*.*$", section)))
+
+
+class TestCheckHost(harness.TestCase):
+    def checks(self, broker):
+        checks = broker.call("CheckHost")["checks"]
+        return {check["name"]: check for check in checks}
+
+    def test_form(self):
+        for simulate in (None, "biglittle", "partial"):
+            broker = self.broker(simulate=simulate) if simulate else self.broker(tree=tree.Tree)
+            checks = broker.call("CheckHost")["checks"]
+            self.assertEqual([check["name"] for check in checks], documented())
+            for check in checks:
+                self.assertIn(check["status"], STATUSES)
+                self.assertTrue(check["reason"])
+                self.assertNotIn("\n", check["reason"] + (check["advice"] or ""))
+                self.assertNotEqual(check["advice"], "")
+
+    def test_feature(self):
+        self.assertIn("CheckHost", self.broker().call("Describe")["host"]["features"])
+
+    def test_another_machine(self):
+        """What only the running kernel can say is not said of another one."""
+        checks = self.checks(self.broker(simulate="biglittle"))
+        self.assertEqual(checks["cpu"]["status"], "ok")
+        self.assertEqual(checks["instances"]["status"], "ok")
+        for name in ("guest", "trampolines"):
+            self.assertEqual((checks[name]["status"], checks[name]["advice"]), ("unknown", None), name)
+
+    def test_looks_again(self):
+        """After a rescan, and by itself."""
+        broker = self.broker()
+        self.assertEqual(self.checks(broker)["instances"]["status"], "ok")
+        for name in ("arm_spe_0", "arm_spe_1"):
+            broker.tree.remove_instance(name)
+        broker.call("Rescan")
+        self.assertNotEqual(self.checks(broker)["instances"]["status"], "ok")
+
+        broker.tree.write("proc/sys/kernel/perf_event_paranoid", "2")
+        harness.wait_for(lambda: self.checks(broker)["perf-paranoid"]["status"] == "ok", "a look at the host")
+        broker.tree.write("proc/sys/kernel/perf_event_paranoid", "-1")
+        harness.wait_for(lambda: self.checks(broker)["perf-paranoid"]["advice"], "another look")
+
+    def test_many(self):
+        """Who asks without end does not keep others from their answers."""
+        broker = self.broker()
+        greedy, patient = self.client(broker), self.client(broker)
+        n = 200
+        for _ in range(n):
+            greedy.send("CheckHost")
+        begin = time.monotonic()
+        patient.call("Describe")
+        self.assertLess(time.monotonic() - begin, 1, "200 lists would take longer")
+        for _ in range(n):
+            self.assertEqual(len(greedy.receive()[0]["checks"]), len(documented()))
+
+
+if __name__ == "__main__":
+    harness.main()
