@@ -4,10 +4,23 @@
  * The blocking calls: which method, with what, and whether a lost answer lets it be said again.
  */
 
+#include "libspebroker/checks.h"
 #include "libspebroker/context.h"
 #include "libspebroker/decision.h"
 #include "libspebroker/lease.h"
 #include "libspebroker/request.h"
+
+int spebroker_check_host(struct spebroker *context, struct spebroker_checks **ret_checks) {
+        const Call call = {.method = "io.spebroker.Broker.CheckHost", .repeatable = true};
+        _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
+        int r;
+
+        r = context_call(context, &call, &reply);
+        if (r != 0)
+                return r;
+
+        return checks_new(reply.parameters, ret_checks);
+}
 
 int spebroker_query(struct spebroker *context, const struct spebroker_request *request,
                     struct spebroker_decision **ret_decision) {

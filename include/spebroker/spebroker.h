@@ -72,6 +72,8 @@ struct spebroker_lease;    /* a lease as it was at one instant; never changes */
 struct spebroker_decision; /* the answer to 'would I get it?' */
 struct spebroker_offer;    /* what would be granted; belongs to a decision */
 struct spebroker_refusal;  /* a 'no'; belongs to a context or a decision */
+struct spebroker_checks;   /* why a guest can have SPE on this host or not, as it was at one instant */
+struct spebroker_check;    /* one of the reasons; belongs to the checks */
 struct spebroker_holder;   /* somebody in the way; belongs to a refusal */
 
 /* --- Contexts --- */
@@ -105,8 +107,9 @@ void spebroker_set_timeout(struct spebroker *context, uint64_t usec);
 /*
  * Whether a lost connection may be made anew; off at first, since a seccomp filter may kill for a connect().
  * A call then connects once more, trying until its timeout ends, and is sent again where that is safe:
- * spebroker_query(), and spebroker_acquire() with a request id. Others return SPEBROKER_OUTCOME_UNKNOWN if
- * they had been sent. For streams see spebroker_process(). -EOPNOTSUPP for a context from a descriptor.
+ * spebroker_query(), spebroker_check_host(), and spebroker_acquire() with a request id. Others return
+ * SPEBROKER_OUTCOME_UNKNOWN if they had been sent. For streams see spebroker_process(). -EOPNOTSUPP for a
+ * context from a descriptor.
  */
 int spebroker_set_reconnect(struct spebroker *context, bool reconnect);
 
@@ -155,6 +158,12 @@ int spebroker_request_set_pid(struct spebroker_request *request, pid_t pid);
 int spebroker_request_set_request_id(struct spebroker_request *request, const char *id);
 
 /* --- Calls: they block, for the context's timeout at most --- */
+
+/*
+ * Can a guest have SPE on this host now, and if not, why? For a VMM that was refused, or that wants to tell
+ * its user before it asks for anything. Returns 0 whatever the answer is.
+ */
+int spebroker_check_host(struct spebroker *context, struct spebroker_checks **ret_checks);
 
 /*
  * What would spebroker_acquire() answer now, and why? Returns 0 for a 'no' as well: the decision has every
@@ -347,6 +356,29 @@ uint64_t spebroker_offer_get_buffer_size(const struct spebroker_offer *offer);
 uint64_t spebroker_offer_get_charge(const struct spebroker_offer *offer);
 const char *spebroker_offer_get_mode(const struct spebroker_offer *offer);
 const char *spebroker_offer_get_limited_by(const struct spebroker_offer *offer);
+
+/* --- Checks of the host --- */
+
+struct spebroker_checks *spebroker_checks_ref(struct spebroker_checks *checks);
+struct spebroker_checks *spebroker_checks_unref(struct spebroker_checks *checks);
+
+/* Each check, in the order in which it depends on those before it; NULL from the end of the list on. */
+const struct spebroker_check *spebroker_checks_get_check(const struct spebroker_checks *checks, size_t index);
+
+/* The one that decides; NULL: nothing is known to be in the way. Of the others some may follow from it. */
+const struct spebroker_check *spebroker_checks_get_first_failed(const struct spebroker_checks *checks);
+
+/* "driver-loaded": what was looked at, see spe-broker(8). */
+const char *spebroker_check_get_name(const struct spebroker_check *check);
+
+/* ok, warning, failed, unknown, or a word of a newer broker. */
+const char *spebroker_check_get_status(const struct spebroker_check *check);
+
+/* What was found, in a sentence. */
+const char *spebroker_check_get_reason(const struct spebroker_check *check);
+
+/* What to do about it, in one line. NULL: nothing; if it failed: this host cannot. */
+const char *spebroker_check_get_advice(const struct spebroker_check *check);
 
 /* --- Refusals --- */
 

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "libspebroker/checks.h"
 #include "libspebroker/decision.h"
 #include "libspebroker/lease.h"
 #include "libspebroker/refusal.h"
@@ -100,10 +101,24 @@ static void fuzz_stream(int fd, int *peer, const uint8_t *data, size_t size) {
                 check_refusal(spebroker_get_refusal(context));
 }
 
+static void check_checks(const struct spebroker_checks *checks) {
+        const struct spebroker_check *check, *failed = spebroker_checks_get_first_failed(checks);
+        bool found = false;
+
+        for (size_t i = 0; (check = spebroker_checks_get_check(checks, i)); i++) {
+                require(spebroker_check_get_name(check) && spebroker_check_get_reason(check));
+                (void)spebroker_check_get_advice(check);
+                found = found || check == failed;
+                require(found || strcmp(spebroker_check_get_status(check), "failed") != 0);
+        }
+        require(found == !!failed);
+}
+
 static void fuzz_query(int fd, int *peer, const uint8_t *data, size_t size) {
         _cleanup_(varlink_client_freep) VarlinkClient *client = NULL;
         _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
         _cleanup_(spebroker_decision_unrefp) struct spebroker_decision *decision = NULL;
+        _cleanup_(spebroker_checks_unrefp) struct spebroker_checks *checks = NULL;
         _cleanup_(refusal_freep) struct spebroker_refusal *refusal = NULL;
         JsonWriter *writer;
         int r;
@@ -129,6 +144,10 @@ static void fuzz_query(int fd, int *peer, const uint8_t *data, size_t size) {
                 require(r == 0 || r == -EPROTO);
                 if (r == 0)
                         check_decision(decision);
+                r = checks_new(reply.parameters, &checks);
+                require(r == 0 || r == -EPROTO);
+                if (r == 0)
+                        check_checks(checks);
         }
 }
 

@@ -11,7 +11,7 @@ REFUSED, NO_BROKER, DISCONNECTED, OUTCOME_UNKNOWN, TIMEOUT, AGAIN, RECONNECTED, 
 EXCLUSIVE, GUEST, SHARED = range(1, 4)
 
 POINTERS = ("decision_get_offer", "decision_get_counter_offer", "decision_get_refusal", "get_refusal",
-            "refusal_get_holder")
+            "refusal_get_holder", "checks_get_check", "checks_get_first_failed")
 NUMBERS = {"lease_get_pmu_type": ctypes.c_int, "lease_get_vcpus": ctypes.c_uint, "lease_get_interrupt": ctypes.c_int,
            "lease_get_remaining_usec": ctypes.c_int64, "lease_get_since_usec": ctypes.c_int64,
            "lease_get_owner_pid": ctypes.c_int, "lease_get_owner_uid": ctypes.c_int64, "holder_get_pid": ctypes.c_int,
@@ -86,6 +86,9 @@ class Context:
 
     def query(self, wanted):
         return self.call("query", "decision", wanted.pointer)
+
+    def check_host(self):
+        return self.call("check_host", "checks")
 
     def acquire(self, wanted, wait_usec=0):
         return self.call("acquire", "lease", wanted.pointer, ctypes.c_uint64(wait_usec))

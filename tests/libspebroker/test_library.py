@@ -69,6 +69,19 @@ class TestLibrary(harness.TestCase):
         self.assertEqual(context.refusal.name, "NoSuchLease")
         self.assert_idle(broker)
 
+    def test_check_host(self):
+        broker = self.broker(simulate="biglittle")
+        r, checks = self.context(broker).check_host()
+        self.assertEqual(r, 0)
+        said = broker.call("CheckHost")["checks"]
+        self.assertGreater(len(said), 10)
+        for i, expected in enumerate(said):
+            check = checks.part("check", "check", i)
+            self.assertEqual({k: getattr(check, k) for k in ("name", "status", "reason", "advice")}, expected)
+        self.assertIsNone(checks.part("check", "check", len(said)))
+        failed = checks.part("check", "first_failed")
+        self.assertEqual(failed and failed.name, next((c["name"] for c in said if c["status"] == "failed"), None))
+
     def test_exclusive(self):
         """The second one is refused with the first as the holder, and is told what it could have."""
         broker = self.broker(simulate="biglittle")
