@@ -11,6 +11,7 @@
 #include "speadm/arguments.h"
 #include "speadm/speadm.h"
 #include "speadm/tell.h"
+#include "speadm/words.h"
 #include "util/cpuset.h"
 #include "util/parse.h"
 #include "varlink/utf8.h"
@@ -47,6 +48,7 @@ static const Option options[_OPTION_MAX] = {
         [OPTION_REASON] = {"reason", 0, "TEXT", NULL, "why, told to the owner"},
         [OPTION_KILL] = {"kill", 0, NULL, NULL, "kill the owner when the grace is over"},
         [OPTION_LIMIT] = {"limit", 0, "N", NULL, "the newest N only"},
+        [OPTION_REQUIRE] = {"require", 0, "LEVEL", NULL, "fail below enforce, reserve, observe or none"},
 };
 
 static int parse_number(const Option *option, const char *text, uint64_t *ret_value) {
@@ -99,6 +101,14 @@ static int parse_mode(const Option *option, const char *text, const char **ret_m
         return SPEADM_DONE;
 }
 
+static int parse_level(const Option *option, const char *text, const char **ret_level) {
+        if (words_level_rank(text) < 0)
+                return complain_usage("--%s is enforce, reserve, observe or none, not '%s'", option->name,
+                                      text);
+        *ret_level = text;
+        return SPEADM_DONE;
+}
+
 static int parse_path(const Option *option, const char *text, const char **ret_path) {
         if (!*text)
                 return complain_usage("--%s takes no empty %s", option->name, option->argument);
@@ -137,6 +147,8 @@ static int arguments_take(Arguments *arguments, OptionId id, const char *text) {
                 return parse_text(option, text, &arguments->reason);
         case OPTION_CPUS:
                 return parse_cpus(option, text, &arguments->cpus);
+        case OPTION_REQUIRE:
+                return parse_level(option, text, &arguments->require);
         case OPTION_MODE:
                 return parse_mode(option, text, &arguments->mode);
         case OPTION_BUFFER:

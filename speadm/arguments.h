@@ -35,6 +35,7 @@ typedef enum OptionId {
         OPTION_REASON,
         OPTION_KILL,
         OPTION_LIMIT,
+        OPTION_REQUIRE,
         _OPTION_MAX,
 } OptionId;
 
@@ -55,6 +56,7 @@ typedef struct Arguments {
         const char *instance;
         const char *mode;
         const char *reason;
+        const char *require; /* a level */
         uint64_t vcpus;
         uint64_t buffer_size;
         uint64_t pid;

@@ -11,12 +11,41 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "speadm/output.h"
 #include "speadm/speadm.h"
 #include "speadm/tell.h"
 #include "speadm/text.h"
 #include "varlink/utf8.h"
+
+/* Letters that fit beside the indent at least, however narrow the terminal: then it breaks the lines. */
+#define WRAP_MIN 20U
+
+size_t terminal_width(void) {
+        struct winsize size;
+
+        return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+void print_wrapped(const char *text, size_t indent, size_t width) {
+        size_t room = width > indent + WRAP_MIN ? width - indent : WRAP_MIN;
+
+        while (width > 0 && strlen(text) > room) {
+                size_t n = room;
+
+                while (n > 0 && text[n] != ' ')
+                        n--;
+                if (n == 0) /* a word that is longer than the line stays in one piece */
+                        n = strcspn(text, " ");
+                if (text[n] == '\0')
+                        break;
+                printf("%.*s\n%*s", (int)n, text, (int)indent, "");
+                text += n + 1;
+        }
+        puts(text);
+}
 
 struct Table {
         struct libscols_table *scols;

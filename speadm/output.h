@@ -12,6 +12,12 @@
 #include "speadm/tell.h"
 #include "util/cleanup.h"
 
+/* Columns of the terminal that stdout is; 0 where it is none. */
+size_t terminal_width(void);
+/* @text from column @indent on, its further lines indented so far, none longer than @width; 0: on one line.
+ */
+void print_wrapped(const char *text, size_t indent, size_t width);
+
 /* As the broker sent it, over many lines or on one. NULL is printed as @empty. Returns an exit status. */
 int json_print(struct json_object *value, const char *empty);
 int json_print_line(struct json_object *value);

@@ -42,6 +42,17 @@ static const Verb verbs[] = {
                 .run = verb_status,
         },
         {
+                .name = "check",
+                .synopsis = "[--require LEVEL]",
+                .help = "Say whether a guest can have SPE on this host, and why not",
+                .more = "Prints every check in the order in which they depend on each other, with what can "
+                        "be done.\n"
+                        "Exit status 0 if none failed, 1 if something is to be done first, 77 if this host "
+                        "cannot.",
+                .run = verb_check,
+                .options = OPTION_BIT(OPTION_REQUIRE),
+        },
+        {
                 .name = "query",
                 .synopsis = "--vcpus N [OPTIONS]",
                 .help = "Say whether a lease would be granted, and why not",

@@ -33,6 +33,7 @@ int verb_list(Speadm *speadm);
 int verb_leases(Speadm *speadm);
 int verb_refusals(Speadm *speadm);
 int verb_status(Speadm *speadm);
+int verb_check(Speadm *speadm);
 int verb_query(Speadm *speadm);
 int verb_assign(Speadm *speadm);
 int verb_unassign(Speadm *speadm);

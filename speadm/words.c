@@ -14,6 +14,15 @@
 
 #define TEXT_STATE_MAX 64U
 
+int words_level_rank(const char *level) {
+        static const char *const levels[] = {"none", "observe", "reserve", "enforce"};
+
+        for (size_t i = 0; level && i < ELEMENTS_OF(levels); i++)
+                if (strcmp(levels[i], level) == 0)
+                        return (int)i;
+        return -1;
+}
+
 void words_holder(FILE *file, const struct json_object *holder) {
         const char *kind = field_string(holder, "kind"), *lease_id = field_string(holder, "leaseId");
         const char *vm = field_string(holder, "vm"), *command = field_string(holder, "command");

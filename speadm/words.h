@@ -11,6 +11,10 @@
 /* Digits of a lease's id that people see; any unique beginning is understood. */
 #define LEASE_ID_SHOWN 12
 
+/* How well host sessions are kept off: from 0, none, to enforce; -1 for NULL and for a word that is no level.
+ */
+int words_level_rank(const char *level);
+
 /* Somebody in the way: "lease 0123456789ab of VM web (pid 1234, qemu) on CPUs 0-3". */
 void words_holder(FILE *file, const struct json_object *holder);
 

@@ -4,10 +4,12 @@ then read the difference."""
 
 import os
 import pathlib
+import pty
 import re
 import select
 import subprocess
 import sys
+import termios
 import time
 import unittest
 
@@ -67,6 +69,26 @@ class TestCase(harness.TestCase):
         result = Result(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
         self.assertEqual(result.code, expect, result)
         return result
+
+    def on_terminal(self, broker, columns, *arguments, **kwargs):
+        """What it prints to a terminal of so many columns."""
+        try:
+            controller, terminal = pty.openpty()
+        except OSError as error:
+            self.skipTest(str(error))
+        termios.tcsetwinsize(terminal, (24, columns))
+        attributes = termios.tcgetattr(terminal)
+        attributes[1] &= ~termios.OPOST
+        termios.tcsetattr(terminal, termios.TCSANOW, attributes)
+        try:
+            self.speadm(*arguments, socket=broker.path, stdout=terminal, **kwargs)
+            output = b""
+            while select.select([controller], [], [], 0)[0]:
+                output += os.read(controller, 65536)
+            return output.decode()
+        finally:
+            os.close(controller)
+            os.close(terminal)
 
     def spawn(self, *arguments, socket, **kwargs):
         """Starts it; whatever becomes of the test, it is not left behind."""

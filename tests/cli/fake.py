@@ -169,6 +169,10 @@ def host(**members):
     } | members
 
 
+def check(name, status="ok", reason="It is.", advice=None):
+    return {"name": name, "status": status, "reason": reason, "advice": advice}
+
+
 def event(sequence, kind, member, lost=False):
     return {"event": {"sequence": sequence, "kind": kind, "lost": lost, "snapshot": None, "lease": None,
                       "instance": None, "refusal": None} | {kind: member}}

@@ -28,7 +28,7 @@ class TestCompletion(cli.TestCase):
     def test_verbs(self):
         self.assertEqual(self.complete("r"), ["refusals", "release", "revoke", "run", "rescan", "reload"])
         self.assertEqual(self.complete("-j", "st"), ["status"])
-        self.assertEqual(len(self.complete("")), 14)
+        self.assertEqual(len(self.complete("")), 15)
 
     def test_options(self):
         self.assertEqual(self.complete("--n"), ["--no-legend"])
@@ -38,6 +38,7 @@ class TestCompletion(cli.TestCase):
     def test_words(self):
         self.assertEqual(self.complete("assign", ""), ["host", "guest", "any", "none"])
         self.assertEqual(self.complete("query", "--mode", "s"), ["shared"])
+        self.assertEqual(self.complete("check", "--require", "e"), ["enforce"])
         self.assertEqual(self.complete("query", "--vm", ""), [])
 
     def test_what_there_is(self):

@@ -4,8 +4,8 @@
 import cli
 from cli import NO_BROKER, USAGE
 
-VERBS = ["list", "leases", "refusals", "status", "query", "assign", "unassign", "drain", "release", "revoke", "run",
-         "monitor", "rescan", "reload"]
+VERBS = ["list", "leases", "refusals", "status", "check", "query", "assign", "unassign", "drain", "release", "revoke",
+         "run", "monitor", "rescan", "reload"]
 
 
 class TestHelp(cli.TestCase):
@@ -69,6 +69,12 @@ class TestWrong(cli.TestCase):
         ("query --vcpus 1 --mode greedy", "--mode is exclusive, guest or shared, not 'greedy'"),
         ("query --vcpus 1 --pid self", "--pid takes a number above 0, not 'self'"),
         ("run --vcpus 1 --wait soon -- true", "--wait takes a time such as 250ms, 30s or '1h 30m', not 'soon'"),
+        ("check --require", "option '--require' takes an argument"),
+        ("check --require most", "--require is enforce, reserve, observe or none, not 'most'"),
+        ("check --require ENFORCE", "--require is enforce, reserve, observe or none, not 'ENFORCE'"),
+        ("check --require=", "--require is enforce, reserve, observe or none, not ''"),
+        ("check cpu", "'cpu' is too much: speadm check"),
+        ("status --require none", "there is no option '--require' here"),
         ("refusals --limit 0", "--limit takes a number above 0, not '0'"),
         ("assign king --cpus 0", "CPUs are assigned to host, guest, any or none, not to 'king'"),
         ("assign host", "which CPUs? Give --cpus LIST, --instance NAME, or both"),

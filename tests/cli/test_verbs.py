@@ -2,12 +2,8 @@
 """What each verb asks for, and what it makes of the answer: as text and as JSON."""
 
 import json
-import os
-import pty
-import select
 import signal
 import subprocess
-import termios
 
 import cli
 import fake
@@ -101,25 +97,6 @@ class TestList(cli.TestCase):
 
 
 class TestTerminal(cli.TestCase):
-    def on_terminal(self, broker, columns, *arguments):
-        try:
-            controller, terminal = pty.openpty()
-        except OSError as error:
-            self.skipTest(str(error))
-        termios.tcsetwinsize(terminal, (24, columns))
-        attributes = termios.tcgetattr(terminal)
-        attributes[1] &= ~termios.OPOST
-        termios.tcsetattr(terminal, termios.TCSANOW, attributes)
-        try:
-            self.speadm(*arguments, socket=broker.path, stdout=terminal)
-            output = b""
-            while select.select([controller], [], [], 0)[0]:
-                output += os.read(controller, 65536)
-            return output.decode()
-        finally:
-            os.close(controller)
-            os.close(terminal)
-
     def test_width(self):
         leases = [fake.lease(vm="a-name-that-is-much-too-long-for-a-narrow-terminal" * 3)]
         broker = self.fake(ListLeases={"leases": leases})
