@@ -64,6 +64,7 @@ void lease_hold(Manager *manager, Lease *lease, const CpuSet *cpus) {
 
 void lease_move(Manager *manager, Lease *lease, const CpuSet *cpus) {
         lease_hold(manager, lease, cpus);
+        lease_place(manager, lease);
         lease_look(manager, lease);
         events_lease(manager, lease, LEASE_CHANGE_UPDATED);
 }

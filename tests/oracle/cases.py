@@ -42,7 +42,10 @@ class Host:
             cap = rng.choice((None, None, 0, 64 * KIB, 2 * MIB, 3 * MIB, 32 * MIB))
             self.parts.append(
                 {
-                    "cpus": f"{first}-{cut - 1}",
+                    "all": set(range(first, cut)),
+                    "cpus": set(range(first, cut)),
+                    "name": i,
+                    "type": 8 + i,
                     "max": cap,
                     "partial": i > 0 and rng.random() < 0.15,
                     "gone": False,
@@ -55,6 +58,8 @@ class Host:
 
     def some_online(self, rng):
         off = {cpu for cpu in self.cpus if rng.random() < 0.05}
+        if rng.random() < 0.3:
+            off |= rng.choice(self.parts)["all"]
         return self.cpus - off or self.cpus
 
     @staticmethod
@@ -86,13 +91,14 @@ class Host:
             }
             for uid in rng.sample((0, 1000, 1001), rng.randint(0, 1))
         }
+        self.gone_grace = rng.choice((0, 1000, 1000))
         owner = rng.choice(("any",) * 5 + ("guest", "none"))
         mode = rng.choice(("guest", "shared"))
         self.settings = Settings(limits, owner, mode, vms, users)
         self.assigned = {}  # origin: {CPU: (owner, vm)}
         text = [
             f"[Policy]\nDefaultOwner={owner}\nDefaultMode={mode}",
-            f"AcquireGroup={GROUP}\nRevokeGraceSec=1000\n[Limits]",
+            f"AcquireGroup={GROUP}\nRevokeGraceSec=1000\nGoneGraceSec={self.gone_grace}\n[Limits]",
         ]
         text += [f"{key}={value}" for key, value in limits.items()]
         for kind, sections in (("VM", vms), ("User", users)):
@@ -108,7 +114,7 @@ class Host:
 
     def some_cpus(self, rng):
         """CPUs, mostly of one part."""
-        part = sorted(sizes.cpus(rng.choice(self.parts)["cpus"]))
+        part = sorted(rng.choice(self.parts)["cpus"])
         pool = part if rng.random() < 0.95 else sorted(self.cpus)
         return set(rng.sample(pool, rng.randint(1, min(len(pool), 6))))
 
@@ -128,10 +134,46 @@ class Host:
     def write(self, root):
         all_cpus = f"0-{self.total - 1}"
         host = tree.Tree(root, all_cpus, online=sizes.cpulist(self.online))
-        for i in range(len(self.parts)):
-            self.write_part(host, i)
+        self.write_parts(host)
         return host
 
-    def write_part(self, host, i):
-        part = self.parts[i]
-        host.instance(i, part["cpus"], type=None if part["partial"] else 8 + i, max_buff_size=part["max"])
+    def write_parts(self, host):
+        """The instances as they are now, and no others."""
+        for i in range(len(self.parts)):
+            host.remove_instance(i)
+        for part in self.parts:
+            if part["gone"]:
+                continue
+            kind = None if part["partial"] else part["type"]
+            host.instance(part["name"], sizes.cpulist(part["cpus"]), type=kind, max_buff_size=part["max"])
+
+    def change(self, rng):
+        """Something that happens to the SPUs; what it was, in a word."""
+        part = rng.choice(self.parts)
+        missing = [part for part in self.parts if part["gone"] or part["partial"]]
+        what = rng.choice(("toggle", "toggle", "partial", "type", "names", "cut", "reload"))
+        if missing and rng.random() < 0.5:
+            part, what = rng.choice(missing), "back"
+            part["gone"] = part["partial"] = False
+        elif what == "toggle":
+            part["gone"] = True
+        elif what == "partial":
+            part["partial"] = True
+        elif what == "type":
+            part["type"] = rng.choice([t for t in range(8, 40) if t not in [p["type"] for p in self.parts]])
+        elif what == "cut":
+            part["cpus"] = set(rng.sample(sorted(part["all"]), rng.randint(1, len(part["all"]))))
+        else:
+            self.deal(rng, "name")
+            if what == "reload":
+                self.deal(rng, "type")
+        if rng.random() < 0.2:
+            part["cpus"] = set(part["all"])
+        return what
+
+    def deal(self, rng, key):
+        """Names, or types, are handed out anew."""
+        values = [part[key] for part in self.parts]
+        rng.shuffle(values)
+        for part, value in zip(self.parts, values):
+            part[key] = value

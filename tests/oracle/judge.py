@@ -63,16 +63,31 @@ class Instance:
             self.deciding |= {cpu: assignment for cpu in cpus}
 
 
-class State:
-    """Everything at one instant."""
+class Held:
+    """What a lease holds and what its VM was given, which is more than is told: CPUs that are off line, and the
+    PMU type from before the SPU became another one."""
 
-    def __init__(self, settings, instances, leases, host):
+    def __init__(self, lease, locked=0):
+        self.cpus, self.type, self.locked = sizes.cpus(lease["cpus"]), lease["pmuType"], locked
+        self.instance, self.state, self.restart = lease["instance"], lease["state"], False
+
+
+class State:
+    """Everything at one instant. held: Held by lease id, where it may be more than is told."""
+
+    def __init__(self, settings, instances, leases, host, held=None, decided=None):
         self.settings, self.host = settings, host
+        self.holds, self.elsewhere = held or {}, decided or {}
         self.instances = [Instance(i) for i in instances]
         self.leases = leases
         self.charged = [l for l in leases if l["state"] in ("granted", "revoking", "revoked")]
         self.protecting = [l for l in leases if l["state"] in PROTECTING]
         self.queued = [l for l in leases if l["state"] == "queued"]
+
+    def held(self, lease):
+        """The CPUs that a lease holds, on line or not."""
+        held = self.holds.get(lease["leaseId"])
+        return held.cpus if held else sizes.cpus(lease["cpus"])
 
     # What is always true
 
@@ -90,7 +105,7 @@ class State:
             mine = [l for l in self.charged if l["instance"] == instance.name]
             need(instance.charge == sum(l["charge"] for l in mine), instance.name, "charge", instance.charge)
             need(instance.json["leases"] == len(mine), instance.name, "leases", instance.json["leases"])
-            held = set().union(*(sizes.cpus(l["cpus"]) for l in mine if l["state"] in PROTECTING))
+            held = set().union(*(self.held(l) for l in self.protecting)) & instance.cpus
             need(sizes.cpus(instance.json["leasedCpus"]) == held, instance.name, "leasedCpus")
         need(
             self.host["charge"] == sum(l["charge"] for l in self.charged),
@@ -137,7 +152,7 @@ class State:
     def check_sharing(self):
         holders = {}
         for lease in self.protecting:
-            for cpu in sizes.cpus(lease["cpus"]):
+            for cpu in self.held(lease):
                 for other in holders.setdefault(cpu, []):
                     need(
                         not clash(lease["mode"], other["mode"]),
@@ -155,7 +170,7 @@ class State:
 
         def cpus(state, mode):
             return set().union(
-                *(sizes.cpus(l["cpus"]) for l in self.charged if l["state"] in state and l["mode"] in mode)
+                *(self.held(l) for l in self.charged if l["state"] in state and l["mode"] in mode)
             )
 
         revoked, exclusive = cpus(("revoked",), MODES), cpus(PROTECTING, ("exclusive",))
@@ -164,7 +179,7 @@ class State:
                 against = exclusive
             else:
                 against = revoked if lease["mode"] == "exclusive" else set()
-            need(lease["contended"] == bool(sizes.cpus(lease["cpus"]) & against), "contended", lease)
+            need(lease["contended"] == bool(self.held(lease) & against), "contended", lease)
 
     def check_draining(self):
         """An assignment drains as long as a lease is there that it does not allow."""
@@ -174,7 +189,7 @@ class State:
                     lease["state"] in ("revoking", "revoked")
                     and any(
                         not self.allowed(instance, cpu, lease["vm"], lease["vmOrigin"])
-                        for cpu in sizes.cpus(lease["cpus"]) & sizes.cpus(assignment["cpus"])
+                        for cpu in self.held(lease) & sizes.cpus(assignment["cpus"])
                     )
                     for lease in self.charged
                 )
@@ -183,25 +198,65 @@ class State:
     def check_lease(self, lease):
         instance = self.find(lease["instance"])
         need(instance is not None, "a lease on an instance that is not there", lease)
-        cpus = sizes.cpus(lease["cpus"])
-        need(cpus and cpus <= instance.cpus, "not CPUs of its instance", lease)
         size = lease["bufferSize"]
         need(sizes.representable(size) == size, "not representable", lease)
         need(size <= lease["requestedBufferSize"], "more than was asked for", lease)
-        need(instance.max is None or size <= instance.max, "above the instance's limit", lease)
+        there = lease["pmuType"] is not None
+        need(not there or not instance.max or size <= instance.max, "above the instance's limit", lease)
         need(lease["charge"] == sizes.charge(lease["vcpus"], size), "charge", lease)
         need(lease["memlock"] == {"bytes": lease["charge"], "state": "unmanaged"}, "memlock", lease)
         view = self.settings.view(lease["owner"]["uid"], lease["vm"], lease["vmOrigin"])
         need(size <= view["MaxBufferSize"], "above MaxBufferSize", lease)
-        need(
-            (lease.get("remainingUSec") is not None) == (lease["state"] == "revoking"), "remainingUSec", lease
-        )
+        runs = lease["state"] == "revoking" or (lease["state"] == "granted" and not there)
+        need((lease.get("remainingUSec") is not None) == runs, "remainingUSec", lease)
+        self.check_cpus(lease, instance, there)
+
+    def check_cpus(self, lease, instance, there):
+        """What it is told: what it holds and can use, or all while that is nothing; and if so, why."""
+        cpus, held = sizes.cpus(lease["cpus"]), self.held(lease)
+        usable = held & instance.online if instance.state == "ready" else set()
+        need(cpus and there == bool(usable), "pmuType", lease, "usable", usable)
+        if lease["state"] == "revoked" or not there:
+            usable = held
+        need(cpus == usable, "told", lease, "instead of", usable)
+        if there:
+            need(lease["pmuType"] == instance.json["pmuType"], "pmuType", lease)
         if lease["state"] == "granted":
+            odd = lease["restartRequired"] or cpus != held or not there
+            need((lease["reason"] is not None) == odd, "reason", lease)
             need(
-                all(self.allowed(instance, cpu, lease["vm"], lease["vmOrigin"]) for cpu in cpus),
+                all(self.allowed(instance, cpu, lease["vm"], lease["vmOrigin"]) for cpu in held),
                 "CPUs against their assignment",
                 lease,
             )
+
+    # Where leases are, when the SPUs have changed
+
+    def follow(self, lease, held):
+        """Has held follow its SPU, and what assignments leave it, as it must. True if it can use nothing then."""
+        revoked = held.state == "revoked"
+        spus = [i for i in self.instances if i.state == "ready" and i.cpus & held.cpus]
+        spu = max(
+            spus, key=lambda i: (len(i.cpus & held.cpus), i.name == held.instance, -i.index), default=None
+        )
+        if spu:
+            held.instance = spu.name
+            same = held.cpus <= spu.cpus and spu.json["pmuType"] == held.type
+            enabled = held.locked >= lease["bufferSize"]
+            if revoked:
+                held.restart = held.restart or not same
+            elif same or enabled:
+                held.restart = not same
+            else:
+                held.restart, held.cpus, held.type = False, held.cpus & spu.cpus, spu.json["pmuType"]
+        kept = {
+            cpu
+            for cpu in held.cpus
+            if self.allowed(self.find(held.instance), cpu, lease["vm"], lease["vmOrigin"])
+        }
+        if kept and not revoked:
+            held.cpus = kept
+        return not (spu and held.cpus & spu.online)
 
     def find(self, name):
         return next((i for i in self.instances if i.name == name), None)
@@ -211,9 +266,9 @@ class State:
     def decided(self, instance, cpu):
         """(owner, vm) of a CPU."""
         assignment = instance.deciding.get(cpu)
-        return (
-            (assignment["owner"], assignment.get("vm")) if assignment else (self.settings.default_owner, None)
-        )
+        if assignment:
+            return assignment["owner"], assignment.get("vm")
+        return self.elsewhere.get(cpu, (self.settings.default_owner, None))
 
     def allowed(self, instance, cpu, vm, origin):
         owner, only = self.decided(instance, cpu)
@@ -229,7 +284,7 @@ class State:
         out = set()
         for lease in self.protecting:
             if lease["leaseId"] != without and clash(mode, lease["mode"]):
-                out |= cpus & sizes.cpus(lease["cpus"])
+                out |= cpus & self.held(lease)
         for claimed_mode, claimed in claims:
             if clash(mode, claimed_mode):
                 out |= cpus & claimed

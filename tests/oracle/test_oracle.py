@@ -13,13 +13,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "daemon"))
 import harness  # noqa: E402
 import sizes  # noqa: E402
 from cases import GROUP, SIZES, VMS, Host  # noqa: E402
-from judge import Fault, Settings, State, clash, need  # noqa: E402
-from sizes import MIB  # noqa: E402
+from judge import Fault, Held, Settings, State, clash, need  # noqa: E402
+from sizes import KIB, MIB  # noqa: E402
 
 LONG = os.environ.get("SPE_LONG") == "1"
 SEEDS = [int(os.environ["SPE_SEED"])] if "SPE_SEED" in os.environ else range(1, 101 if LONG else 17)
 STEPS = int(os.environ.get("SPE_STEPS", "400" if LONG else "120"))
 FOREVER = 10**12
+# Users, and what they have locked: by that the broker tells who may have enabled SPE.
+OWNERS = ((0, 0), (0, 0), (0, MIB), (1000, 0), (1001, 64 * KIB))
 REFUSALS = (
     "NoSuchInstance InstanceNotReady NoInstanceForCpus NotAssigned BufferSizeNotRepresentable LimitExceeded"
 )
@@ -35,8 +37,19 @@ EXPECTED = [
     "kept",
     "shrunk",
     "assigned away",
-    "gone",
-    "back",
+    "SPUs toggle",
+    "SPUs back",
+    "SPUs partial",
+    "SPUs type",
+    "SPUs names",
+    "SPUs reload",
+    "SPUs cut",
+    "away",
+    "gone too long",
+    "restart",
+    "moved",
+    "retyped",
+    "partly off line",
 ]
 EXPECTED += [f"Acquire {word}" for word in REFUSALS.split() + ["Busy"]]
 
@@ -49,25 +62,56 @@ class Run:
         self.host = Host(self.rng)
         self.broker = case.broker(tree=self.host.write, config=self.host.text)
         self.admin = case.client(self.broker)
-        self.owners = [self.owner(uid) for uid in (0, 0, 0, 1000, 1001)]
+        self.held = {}  # lease id: Held
+        self.owners = [self.owner(uid, locked) for uid, locked in OWNERS]
         self.waiters = {}  # lease id: (request, stream), in the order of the queue
         self.what = "start"
         self.seen = collections.Counter()  # what has happened, to know that the cases are worth something
         self.read()
 
-    def owner(self, uid):
-        process, client = self.case.vmm(self.broker, uid=uid, groups=[GROUP])
-        return {"process": process, "client": client, "uid": uid}
+    def owner(self, uid, locked):
+        process, client = self.case.vmm(self.broker, uid=uid, groups=[GROUP], locked=locked)
+        return {"process": process, "client": client, "uid": uid, "locked": locked}
 
     def read(self):
         """The daemon's state, checked by itself and against what was assigned."""
         for method in ("ListInstances", "ListLeases", "Describe"):
             self.admin.send(method)
         instances, leases, host = (self.admin.receive()[0] for _ in range(3))
-        self.state = State(self.host.settings, instances["instances"], leases["leases"], host["host"])
+        decided = {
+            cpu: a for origin in ("config", "persistent", "runtime")
+            for cpu, a in self.host.assigned.get(origin, {}).items()
+        }
+        self.state = State(
+            self.host.settings, instances["instances"], leases["leases"], host["host"], self.held, decided
+        )
+        self.check_followed()
         self.state.check()
         self.check_assignments()
         self.check_waiters()
+
+    def check_followed(self):
+        """Every lease is where its SPU is, with what the rules leave it."""
+        locked = {owner["process"].pid: owner["locked"] for owner in self.owners}
+        for lease in self.state.charged:
+            held = self.held.setdefault(
+                lease["leaseId"], Held(lease, locked.get(lease["owner"]["pid"], 0))
+            )
+            before = (held.instance, held.type, held.restart)
+            away = self.state.follow(lease, held)
+            if away and held.state != "revoked":
+                self.seen["away"] += 1
+                if self.host.gone_grace == 0:
+                    self.seen["gone too long"] += 1
+                    held.restart = True
+                    need(lease["state"] == "revoked", "gone for too long, but", lease)
+            need(lease["instance"] == held.instance, "instance", lease, "instead of", held.instance)
+            need(lease["restartRequired"] == held.restart, "restartRequired", lease, held.__dict__)
+            self.seen["moved"] += held.instance != before[0]
+            self.seen["retyped"] += held.type != before[1]
+            self.seen["restart"] += held.restart and not before[2]
+            self.seen["partly off line"] += not away and sizes.cpus(lease["cpus"]) != held.cpus
+            held.state = lease["state"]
 
     def check_assignments(self):
         """For every CPU the assignment that must decide, from what was configured and assigned."""
@@ -244,8 +288,10 @@ class Run:
             cpus = set(self.rng.sample(own, self.rng.randint(1, min(len(own), 6))))
         self.what = f"update {lease['leaseId']} from {lease['cpus']} to {sizes.cpulist(cpus)}"
         instance = self.state.find(lease["instance"])
-        held = sizes.cpus(lease["cpus"])
-        if instance.state != "ready":
+        held = self.held[lease["leaseId"]].cpus
+        if instance.state == "ready" and not held & instance.cpus:
+            right = {"InvalidParameter"}  # the name is another SPU's
+        elif instance.state != "ready":
             right = {"InstanceNotReady"}
         elif not cpus <= instance.online:
             right = {"NoInstanceForCpus"}
@@ -262,8 +308,11 @@ class Run:
         reply, error = self.attempt(self.admin, "Update", leaseId=lease["leaseId"], cpus=sizes.cpulist(cpus))
         need(error in right, "Update says", error, "instead of", right)
         if reply:
+            self.held[lease["leaseId"]].cpus = cpus
+            # Whether it is away, or needs a restart, may depend on its CPUs
+            place = {k: reply["lease"][k] for k in ("pmuType", "reason", "restartRequired", "remainingUSec")}
             need(
-                reply["lease"] == lease | {"cpus": sizes.cpulist(cpus)},
+                reply["lease"] == lease | {"cpus": sizes.cpulist(cpus)} | place,
                 "Update changed more:",
                 reply["lease"],
             )
@@ -278,7 +327,7 @@ class Run:
             return
         runtime = self.rng.random() < 0.4
         self.what = f"assign {sizes.cpulist(cpus)} to {owner} {vm} runtime={runtime}"
-        before = self.state
+        before = self.leases_held()
         self.admin.call("Assign", cpus=sizes.cpulist(cpus), owner=owner, vm=vm, runtime=runtime)
         self.host.assign("runtime" if runtime else "persistent", cpus, owner, vm)
         self.after_assignment(before)
@@ -288,31 +337,30 @@ class Run:
         cpus = cpus & self.known_cpus()
         if cpus:
             self.what = f"unassign {sizes.cpulist(cpus)}"
-            before = self.state
+            before = self.leases_held()
             self.admin.call("Unassign", cpus=sizes.cpulist(cpus))
             self.host.unassign(cpus)
             self.after_assignment(before)
+
+    def leases_held(self):
+        return [(lease, self.held[lease["leaseId"]].cpus) for lease in self.state.charged]
 
     def after_assignment(self, before):
         """Leases kept what they may keep, no more and no less."""
         self.read()
         after = {l["leaseId"]: l for l in self.state.leases}
-        for lease in before.leases:
+        for lease, held in before:
             now = after.get(lease["leaseId"])
             if lease["state"] != "granted":
                 continue
             instance = self.state.find(lease["instance"])
-            kept = {
-                cpu
-                for cpu in sizes.cpus(lease["cpus"])
-                if self.state.allowed(instance, cpu, lease["vm"], lease["vmOrigin"])
-            }
+            kept = {c for c in held if self.state.allowed(instance, c, lease["vm"], lease["vmOrigin"])}
             need(now is not None, "a lease is lost", lease)
-            self.seen[
-                "assigned away" if not kept else "shrunk" if now["cpus"] != lease["cpus"] else "kept"
-            ] += 1
+            self.seen["assigned away" if not kept else "shrunk" if kept != held else "kept"] += 1
+            if kept and now["pmuType"] is None and self.host.gone_grace == 0:
+                continue  # only CPUs that are off line are left, which read() has looked at
             need(now["state"] == ("granted" if kept else "revoking"), "state", now, "CPUs left", kept)
-            need(not kept or sizes.cpus(now["cpus"]) == kept, "CPUs", now, "instead of", kept)
+            need(not kept or self.held[lease["leaseId"]].cpus == kept, "CPUs", now, "instead of", kept)
 
     def step_revoke(self):
         lease = self.some_lease("granted", "revoking")
@@ -330,7 +378,7 @@ class Run:
         self.what = f"process {pid} dies"
         owner["process"].kill()
         owner["client"].close()
-        self.owners[at] = self.owner(owner["uid"])
+        self.owners[at] = self.owner(owner["uid"], owner["locked"])
         harness.wait_for(
             lambda: not any(l["owner"].get("pid") == pid for l in self.admin.call("ListLeases")["leases"]),
             "its leases have ended",
@@ -346,20 +394,12 @@ class Run:
         self.admin.call("Rescan")
 
     def step_driver(self):
-        """An instance goes, with whatever leases are on it, or comes back as it was."""
-        at = self.rng.randrange(len(self.host.parts))
-        missing = [i for i, part in enumerate(self.host.parts) if part["gone"]]
-        if missing and self.rng.random() < 0.75:
-            at = self.rng.choice(missing)
-        part = self.host.parts[at]
-        part["gone"] = not part["gone"]
-        self.what = f"arm_spe_{at} is {'gone' if part['gone'] else 'back'}"
-        if part["gone"]:
-            self.broker.tree.remove_instance(at)
-        else:
-            self.host.write_part(self.broker.tree, at)
+        """Instances go, with whatever leases are on them, come back, or are other ones now."""
+        what = self.host.change(self.rng)
+        self.what = f"SPUs {what}: {self.host.parts}"
+        self.host.write_parts(self.broker.tree)
         self.admin.call("Rescan")
-        self.seen["gone" if part["gone"] else "back"] += 1
+        self.seen[f"SPUs {what}"] += 1
 
     STEPS = [
         (step_acquire, 55),
@@ -371,8 +411,8 @@ class Run:
         (step_unassign, 5),
         (step_revoke, 4),
         (step_die, 2),
-        (step_online, 2),
-        (step_driver, 2),
+        (step_online, 4),
+        (step_driver, 5),
     ]
 
     def go(self, steps):
@@ -452,11 +492,15 @@ class TestJudge(harness.TestCase):
             "state": "granted",
             "memlock": {"bytes": charge, "state": "unmanaged"},
             "contended": False,
+            "pmuType": 8,
+            "restartRequired": False,
+            "reason": None,
             "owner": {"uid": 0},
         }
         instance = {
             "name": "arm_spe_0",
             "state": "ready",
+            "pmuType": 8,
             "cpus": "0-3",
             "onlineCpus": "0-3",
             "charge": charge,
@@ -476,6 +520,10 @@ class TestJudge(harness.TestCase):
             ([instance], [lease | {"charge": 5}], host),
             ([instance], [lease | {"bufferSize": 5000}], host),
             ([instance], [lease | {"cpus": "4"}], host),
+            ([instance], [lease | {"pmuType": None}], host),
+            ([instance], [lease | {"pmuType": 9}], host),
+            ([instance], [lease | {"restartRequired": True}], host),
+            ([instance | {"onlineCpus": "1-3"}], [lease], host),
             ([instance | {"assignments": forbidden}], [lease], host),
             (
                 [instance | {"leases": 2, "charge": 2 * charge}],
