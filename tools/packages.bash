@@ -17,6 +17,8 @@ packages_test=(clang clang-tidy clang-format libclang-rt-14-dev systemd mandoc g
 # What builds for arm64, and runs that here (qemu-user alone: nothing is registered with the kernel). The libraries are
 # those above, of arm64: tools/fetch-arm64 unpacks them beside the system.
 packages_arm64=(gcc-aarch64-linux-gnu qemu-user)
+# What makes the images of the virtual machines (tests/vm); these fetch QEMU and the kernels themselves.
+packages_vm=(e2fsprogs fakeroot kmod)
 
 packages_missing() {
         local package status
