@@ -1,32 +1,63 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * One line per message, in one write, so that lines of two processes never mix. JOURNAL_STREAM says that PID
- * 1 reads stderr and takes "<4>" as a priority (sd-daemon(3)).
+ * One line per message, in one write, so that lines of two processes never mix. Where stderr is the
+ * journal's, the message goes there by its own protocol instead: with its priority, and a position in a
+ * configuration file as fields to search by, named as systemd's own.
  */
 
 #include "broker/log.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SD_JOURNAL_SUPPRESS_LOCATION /* it would always be this file's */
+#include <systemd/sd-journal.h>
+#include <systemd/sd-messages.h>
 
 #define LINE_SIZE 2048U
 
+/* Of what PID 1 connected stderr to, JOURNAL_STREAM tells device and inode; it may be redirected since then.
+ */
+static bool stderr_is_journal(void) {
+        const char *stream = getenv("JOURNAL_STREAM");
+        char mine[2 * sizeof("18446744073709551615")];
+        struct stat st;
+
+        if (!stream || fstat(STDERR_FILENO, &st) < 0)
+                return false;
+
+        (void)snprintf(mine, sizeof(mine), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+        return strcmp(stream, mine) == 0;
+}
+
+/* The fields end with the first NULL: without @file, no position; with a @line of 0, no line. */
+static int send_to_journal(int priority, const char *file, unsigned line, const char *text) {
+        return sd_journal_send("MESSAGE=%s", text, "PRIORITY=%i", priority,
+                               file ? "MESSAGE_ID=" SD_MESSAGE_INVALID_CONFIGURATION_STR : NULL,
+                               "CONFIG_FILE=%s", file, line > 0 ? "CONFIG_LINE=%u" : NULL, line, NULL);
+}
+
 __attribute__((__format__(__printf__, 4, 0))) static void
 write_line(int priority, const char *file, unsigned line, const char *format, va_list ap) {
-        char message[LINE_SIZE], position[LINE_SIZE] = "";
+        char message[LINE_SIZE], text[2 * LINE_SIZE];
 
         (void)vsnprintf(message, sizeof(message), format, ap);
         if (file && line > 0)
-                (void)snprintf(position, sizeof(position), "%s:%u: ", file, line);
-        else if (file)
-                (void)snprintf(position, sizeof(position), "%s: ", file);
-
-        if (getenv("JOURNAL_STREAM"))
-                fprintf(stderr, "<%i>%s%s\n", priority, position, message);
+                (void)snprintf(text, sizeof(text), "%s:%u: %s", file, line, message);
         else
-                fprintf(stderr, "spe-broker: %s%s\n", position, message);
+                (void)snprintf(text, sizeof(text), "%s%s%s", file ?: "", file ? ": " : "", message);
+
+        if (!stderr_is_journal())
+                fprintf(stderr, "spe-broker: %s\n", text);
+        else if (send_to_journal(priority, file, line, text) < 0)
+                fprintf(stderr, "<%i>%s\n", priority, text); /* as sd-daemon(3) has it */
 }
 
 void log_message(int priority, const char *format, ...) {
