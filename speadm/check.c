@@ -6,6 +6,7 @@
  * sentences and are wrapped for a terminal; advice may be a command to paste and never is.
  */
 
+#include <stdio.h>
 #include <string.h>
 
 #include "speadm/call.h"
@@ -58,7 +59,18 @@ static int exit_status(const struct json_object *checks) {
         return field_string(failed, "advice") ? SPEADM_FAILED : SPEADM_HOST_CANNOT;
 }
 
-static void print_verdict(const struct json_object *checks) {
+static int print_sentence(const char *words, const char *reason, size_t width) {
+        _cleanup_(freep) char *sentence = NULL;
+
+        if (asprintf(&sentence, "%s %s", words, reason) < 0) {
+                sentence = NULL;
+                return complain_memory();
+        }
+        print_wrapped(sentence, /* indent= */ 0, width);
+        return SPEADM_DONE;
+}
+
+static int print_verdict(const struct json_object *checks, size_t width) {
         const struct json_object *failed = first_failed(checks), *guest = find_check(checks, CHECK_GUEST);
         const char *advice = field_string(failed, "advice");
 
@@ -66,12 +78,16 @@ static void print_verdict(const struct json_object *checks) {
         if (failed && advice)
                 printf("A guest cannot have SPE now. First: %s\n", advice);
         else if (failed)
-                printf("A guest cannot have SPE on this host: %s\n", field_word(failed, "reason"));
+                return print_sentence("A guest cannot have SPE on this host:", field_word(failed, "reason"),
+                                      width);
         else if (guest && (has_status(guest, "ok") || has_status(guest, "warning")))
                 puts("A guest can have SPE on this host.");
         else
-                printf("Nothing is found in the way, but whether KVM gives SPE to a guest is not known: %s\n",
-                       guest ? field_word(guest, "reason") : "this broker does not say");
+                return print_sentence("Nothing is found in the way, but whether KVM gives SPE to a guest is "
+                                      "not known:",
+                                      guest ? field_word(guest, "reason") : "this broker does not say",
+                                      width);
+        return SPEADM_DONE;
 }
 
 typedef struct Widths {
@@ -97,7 +113,7 @@ static void print_row(const Widths *widths, const char *name, const char *status
         print_wrapped(reason, indent, widths->line);
 }
 
-static void print_checks(const struct json_object *checks, bool legend) {
+static int print_checks(const struct json_object *checks, bool legend) {
         const Widths widths = {
                 .name = max_length(checks, "name", "CHECK"),
                 .status = max_length(checks, "status", "STATUS"),
@@ -115,8 +131,7 @@ static void print_checks(const struct json_object *checks, bool legend) {
                 if (legend && advice)
                         printf("  -> %s\n", advice);
         }
-        if (legend)
-                print_verdict(checks);
+        return legend ? print_verdict(checks, widths.line) : SPEADM_DONE;
 }
 
 /* Whether the broker keeps host sessions off as well as @required says. */
@@ -153,12 +168,12 @@ int verb_check(Speadm *speadm) {
         if (r != SPEADM_DONE)
                 return r;
         checks = field_array(reply.parameters, "checks");
-        if (arguments_has(arguments, OPTION_JSON)) {
+        if (arguments_has(arguments, OPTION_JSON))
                 r = json_print(checks, "[]");
-                if (r != SPEADM_DONE)
-                        return r;
-        } else
-                print_checks(checks, !arguments_has(arguments, OPTION_NO_LEGEND));
+        else
+                r = print_checks(checks, !arguments_has(arguments, OPTION_NO_LEGEND));
+        if (r != SPEADM_DONE)
+                return r;
 
         status = exit_status(checks);
         if (!arguments->require)

@@ -103,6 +103,15 @@ class TestText(TestCase):
             self.assertIn(KPTI["reason"], " ".join(text.split()))
             self.assertTrue(any(len(line) > columns - 12 for line in lines), "no line uses the width")
 
+    def test_verdict_on_a_terminal(self):
+        for checks, status in ((NEVER[:1] + [check("kvm", "failed", "word " * 40)], HOST_CANNOT), (UNKNOWN, DONE)):
+            broker = self.fake(CheckHost={"checks": checks})
+            text = self.on_terminal(broker, 80, "check", expect=status)
+            self.assertLessEqual(max(map(len, text.splitlines())), 80)
+            verdict = text.split("\n\n")[1]
+            self.assertGreater(len(verdict.splitlines()), 1)
+            self.assertTrue(verdict.startswith(("A guest cannot have SPE on this host: word", MAYBE[:40])), verdict)
+
     def test_narrow_terminal(self):
         for columns in (1, 30):
             broker = self.fake(CheckHost={"checks": BLOCKED + [check("long", reason="x" * 100 + " y")]})

@@ -78,7 +78,7 @@ static void test_broken(_unused_ void **state) {
                 "{\"checks\":null}",
                 "{\"checks\":{}}",
                 "{\"checks\":[7]}",
-                "{\"checks\":[" OK ",{}]}",
+                ("{\"checks\":[" OK ",{}]}"),
                 "{\"checks\":[{\"name\":\"cpu\",\"status\":\"ok\"}]}",
                 "{\"checks\":[{\"name\":\"cpu\",\"status\":1,\"reason\":\"\"}]}",
                 "{\"checks\":[{\"name\":\"cpu\",\"status\":\"ok\",\"reason\":\"\",\"advice\":[]}]}",
