@@ -224,7 +224,7 @@ void kernel_messages_take(const char *text, void *userdata) {
         KernelMessages *messages = userdata;
 
         if (after(text, "Booting Linux on physical CPU ")) /* a saved log may hold several boots */
-                *messages = (KernelMessages){.acpi = {.cpu = -1}};
+                *messages = (KernelMessages){.acpi = {.cpu = -1}, .boot = true};
         if (take_old_core(messages, text))
                 return;
         take_driver(messages, text);

@@ -70,7 +70,8 @@ typedef struct KernelMessages {
         KvmMessage kvm;
         char kvm_text[KERNEL_QUOTE_MAX];
         KptiMessage kpti;
-        bool features; /* the log still has the CPU features of the boot: KPTI would be among them */
+        bool boot;     /* the log goes back to the boot, */
+        bool features; /* and names the CPU features that the kernel uses: KPTI would be among them */
 } KernelMessages;
 
 /* Takes one message; a KernelLogFn. @userdata is a KernelMessages, zeroed before the first. */
@@ -79,5 +80,5 @@ void kernel_messages_take(const char *text, void *userdata);
 /* Reads the whole log. Only -ENOMEM and the like fail; what is wrong with the log is in outcome. */
 int kernel_messages_read(int root_fd, bool foreign, KernelMessages *ret_messages);
 
-/* The first device of @from or after whose last message is a failure, or NULL. */
+/* The first device whose last message is a failure, or NULL. */
 const SpeProbe *kernel_messages_failure(const KernelMessages *messages);

@@ -261,7 +261,7 @@ int check_kpti(Readiness *readiness) {
         if (host_facts_argument(facts, "kpti", "off") || host_facts_argument(facts, "kpti", "0"))
                 return readiness_say(readiness, CHECK_KPTI, CHECK_OK,
                                      "KPTI is off by the kernel's command line.");
-        if (facts->log.kpti == KPTI_OFF || facts->log.features)
+        if (facts->log.kpti == KPTI_OFF || (facts->log.boot && facts->log.features))
                 return readiness_say(
                         readiness, CHECK_KPTI, CHECK_OK,
                         "KPTI is not among the features that the kernel says it uses as it boots.");

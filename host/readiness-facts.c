@@ -15,6 +15,9 @@
 #include "host/readiness-facts.h"
 #include "util/fs.h"
 
+/* 4,096 CPUs with all their flags. */
+#define CPUINFO_MAX (16U << 20)
+
 #define PLATFORM_DEVICES "sys/bus/platform/devices"
 #define ACPI_DEVICE      "arm,spe-v1"
 
@@ -68,7 +71,8 @@ static int read_optional(const HostFacts *facts, const char *path, char *buffer,
 }
 
 static int gather_architecture(HostFacts *facts) {
-        char name[FACT_TEXT_MAX], cpuinfo[64 * 1024];
+        _cleanup_(freep) char *cpuinfo = NULL;
+        char name[FACT_TEXT_MAX];
         size_t n;
         int r;
 
@@ -81,14 +85,13 @@ static int gather_architecture(HostFacts *facts) {
                 return 0;
         }
 
-        /* Older ones: where there is the first CPU's number, and whose it is. A file that is longer than the
-         * buffer has many CPUs, of which the first is enough. */
+        /* Older ones: where there is the first CPU's number, and whose it is. */
         if (host_facts_exists(facts, "sys/devices/system/cpu/cpu0/regs/identification/midr_el1") ==
             ANSWER_YES) {
                 facts->arm64 = ANSWER_YES;
                 return 0;
         }
-        r = fs_read(facts->root_fd, "proc/cpuinfo", cpuinfo, sizeof(cpuinfo), &n);
+        r = fs_read_all(facts->root_fd, "proc/cpuinfo", CPUINFO_MAX, &cpuinfo, &n);
         if (r < 0)
                 return r;
         if (r == 0 && strstr(cpuinfo, "CPU implementer"))

@@ -14,6 +14,11 @@
 /* What a guest's SPE depends on. */
 #define BEFORE_GUEST (CAUSE(CHECK_GUEST) - 1)
 
+/* KVM gives at least one of the SPUs to a guest. */
+static bool given(const Readiness *readiness) {
+        return readiness->input->guest == CHECK_OK || readiness->input->guest == CHECK_WARNING;
+}
+
 static int fail(Readiness *readiness, CheckId id, const char *reason, const char *advice) {
         int r;
 
@@ -54,7 +59,7 @@ int check_kvm(Readiness *readiness) {
         const HostFacts *facts = &readiness->facts;
         int r;
 
-        if (readiness->input->guest == CHECK_OK)
+        if (given(readiness))
                 return readiness_say(readiness, CHECK_KVM, CHECK_OK,
                                      "KVM is there: it was asked for a guest.");
         if (facts->arm64 == ANSWER_NO && readiness_follows(readiness, CHECK_KVM, CAUSE(CHECK_CPU), &r))
@@ -87,7 +92,7 @@ int check_kvm_mode(Readiness *readiness) {
              protected = host_facts_argument(facts, MODE, "protected");
         int r;
 
-        if (readiness->input->guest == CHECK_OK)
+        if (given(readiness))
                 return readiness_say(readiness, CHECK_KVM_MODE, CHECK_OK,
                                      "KVM gives SPE to guests in this mode.");
         if (readiness_follows(readiness, CHECK_KVM_MODE, CAUSE(CHECK_KVM), &r))
@@ -120,7 +125,7 @@ int check_guest(Readiness *readiness) {
         const ReadinessInput *input = readiness->input;
         int r;
 
-        if (input->guest != CHECK_OK && readiness_follows(readiness, CHECK_GUEST, BEFORE_GUEST, &r))
+        if (!given(readiness) && readiness_follows(readiness, CHECK_GUEST, BEFORE_GUEST, &r))
                 return r;
         r = readiness_say(readiness, CHECK_GUEST, input->guest, "%s",
                           input->guest_reason ?: "No reason is known.");

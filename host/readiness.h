@@ -36,7 +36,8 @@ typedef struct ReadinessInput {
         int root_fd;              /* holds sys/, proc/, lib/modules/, var/log/kmsg (if foreign) */
         bool foreign;             /* --root or --simulate: what only the running kernel can say is unknown */
         const Topology *topology; /* of the last scan */
-        CheckStatus guest;        /* whether KVM gives these SPUs to guests, as probed, and why */
+        /* Whether KVM gives these SPUs to guests, as probed (a warning: some of them), and why. */
+        CheckStatus guest;
         const char *guest_reason;
         const char *guest_advice; /* or NULL */
         CheckStatus

@@ -127,6 +127,9 @@ static void test_order(_unused_ void **state) {
         assert_int_equal(messages.n_probes, 0);
         assert_int_equal(messages.acpi.message, SPE_SILENT);
         assert_int_equal(messages.kvm, KVM_VHE);
+        assert_true(messages.boot);
+        TAKE(&messages, "CPU features: detected: Spectre-v2");
+        assert_false(messages.boot);
 }
 
 static void test_acpi(_unused_ void **state) {
