@@ -92,8 +92,9 @@ class LifecycleCase(harness.TestCase):
         self.admin.call("Rescan")
 
     def remove(self, *numbers):
-        for number in numbers:
-            self.host.remove_instance(number)
+        with self.host.at_once():
+            for number in numbers:
+                self.host.remove_instance(number)
         self.rescan()
 
     def ended(self, stream):
@@ -331,7 +332,8 @@ class TestNames(LifecycleCase):
     """Names and types are used again for other SPUs: the CPUs say which one it is."""
 
     def swapped(self, *types):
-        self.host.instance(0, "4-11", type=types[0]).instance(1, "0-3", type=types[1])
+        with self.host.at_once():
+            self.host.instance(0, "4-11", type=types[0]).instance(1, "0-3", type=types[1])
         self.rescan()
 
     def test_swapped(self):
@@ -450,7 +452,8 @@ class TestCut(LifecycleCase):
         lease, stream = self.acquire(cpus="6-8", mode="exclusive")
         self.remove(0, 1)
         self.away(stream, lease)
-        self.host.instance(0, "0-3,8", type=8).instance(1, "4-7", type=9)
+        with self.host.at_once():
+            self.host.instance(0, "0-3,8", type=8).instance(1, "4-7", type=9)
         self.rescan()
         self.back(stream, lease, cpus="6-7")
         self.admin.call("Acquire", request=request(cpus="8", mode="exclusive"))
@@ -621,9 +624,8 @@ class TestWaiters(LifecycleCase):
         self.start()
         held, _ = self.acquire(cpus="4-5", mode="exclusive")
         waiter = self.wait(cpus="5-6")
-        self.host.remove_instance(0)
-        self.host.remove_instance(1)
-        self.host.instance(0, "4-11", type=77).instance(1, "0-3", type=9)
+        with self.host.at_once():
+            self.host.instance(0, "4-11", type=77).instance(1, "0-3", type=9)
         self.rescan()
         self.assertEqual(self.daemon.call("Describe")["host"]["counts"]["waiting"], 1)
         self.admin.call("Release", leaseId=held["leaseId"])

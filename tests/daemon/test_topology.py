@@ -400,9 +400,8 @@ class TestChanges(harness.TestCase):
         client = self.client(broker)
         moved = client.call("Acquire", request=request(cpus="4-7"))["lease"]
         exclusive = client.call("Acquire", request=request(cpus="0-1", mode="exclusive"))["lease"]
-        for name in (0, 1):
-            broker.tree.remove_instance(name)
-        broker.tree.instance(0, "4-11", type=8).instance(1, "0-3", type=9)
+        with broker.tree.at_once():
+            broker.tree.instance(0, "4-11", type=8).instance(1, "0-3", type=9)
         client.call("Rescan")
         for lease, name in ((moved, "arm_spe_0"), (exclusive, "arm_spe_1")):
             self.assertEqual(broker.lease(lease["leaseId"])["instance"], name)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Writes the part of a host's file tree that the broker reads, below a directory for --root."""
 
+import contextlib
+import ctypes
 import os
 import pathlib
 import shutil
 
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 FORMATS = {
     "branch_filter": "config:32",
     "event_filter": "config1:0-63",
@@ -24,6 +27,7 @@ class Tree:
 
     def __init__(self, root, cpus="0-7", online=None, memory_kib=16 * 1024 * 1024):
         self.root = pathlib.Path(root)
+        self.generation = 0
         self.devices = self.root / "sys/bus/event_source/devices"
         self.devices.mkdir(parents=True, exist_ok=True)
         self.write("sys/devices/system/cpu/possible", cpus)
@@ -52,10 +56,12 @@ class Tree:
         self.write("sys/devices/system/cpu/online", cpus)
 
     def instance(self, name, cpus, type=8, caps=None, formats=None, max_buff_size=None, link=True):
-        """One SPU. As in sysfs, the entry under bus/ is a link to the device."""
+        """One SPU. As in sysfs, the entry under bus/ is a link to the device; it is set when the device is
+        whole, since the broker looks whenever it likes."""
         if isinstance(name, int):
             name = f"arm_spe_{name}"
-        directory = f"sys/devices/platform/{name}-device/{name}" if link else self.path(name)
+        self.generation += 1
+        directory = f"sys/devices/platform/{name}-device.{self.generation}/{name}" if link else self.path(name)
         values = dict(CAPS if caps is None else caps)
         if max_buff_size is not None:
             values["max_buff_size"] = str(max_buff_size)
@@ -70,10 +76,22 @@ class Tree:
             self.write(f"{directory}/format/{key}", value)
         self.write(f"{directory}/perf_event_mux_interval_ms", "4")
         if link:
-            entry = self.devices / name
-            entry.unlink(missing_ok=True)
-            entry.symlink_to(os.path.relpath(self.root / directory, self.devices))
+            beside = self.root / "new-link"
+            beside.symlink_to(os.path.relpath(self.root / directory, self.devices))
+            os.replace(beside, self.devices / name)
         return self
+
+    @contextlib.contextmanager
+    def at_once(self):
+        """What is done to instances in it is seen as one change."""
+        shown, self.devices = self.devices, self.devices.with_name("devices.new")
+        shutil.copytree(shown, self.devices, symlinks=True)
+        yield self
+        fresh, self.devices = self.devices, shown
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.renameat2(AT_FDCWD, bytes(fresh), AT_FDCWD, bytes(shown), RENAME_EXCHANGE):
+            raise OSError(ctypes.get_errno(), "renameat2")
+        shutil.rmtree(fresh)
 
     def path(self, name, *attribute):
         """Below root: the path of an instance, or of an attribute of it."""
@@ -85,7 +103,6 @@ class Tree:
         if isinstance(name, int):
             name = f"arm_spe_{name}"
         (self.devices / name).unlink(missing_ok=True)
-        self.remove(f"sys/devices/platform/{name}-device")
 
     def module(self, loaded=True):
         """The driver as a module."""

@@ -139,13 +139,13 @@ class Host:
 
     def write_parts(self, host):
         """The instances as they are now, and no others."""
-        for i in range(len(self.parts)):
-            host.remove_instance(i)
-        for part in self.parts:
-            if part["gone"]:
-                continue
-            kind = None if part["partial"] else part["type"]
-            host.instance(part["name"], sizes.cpulist(part["cpus"]), type=kind, max_buff_size=part["max"])
+        with host.at_once():
+            for i in range(len(self.parts)):
+                host.remove_instance(i)
+            for part in self.parts:
+                kind, cpus = None if part["partial"] else part["type"], sizes.cpulist(part["cpus"])
+                if not part["gone"]:
+                    host.instance(part["name"], cpus, type=kind, max_buff_size=part["max"])
 
     def change(self, rng):
         """Something that happens to the SPUs; what it was, in a word."""
