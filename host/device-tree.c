@@ -111,10 +111,16 @@ static int walk_node(Walk *walk, int parent_fd, const char *name, const char *pa
         r = look_at(walk, dirfd(dir), path);
         if (r < 0)
                 return r;
-        for (struct dirent *entry; (entry = readdir(dir));) {
+        for (;;) {
                 char child[DEVICE_TREE_NODE_MAX];
+                struct dirent *entry;
                 int n;
 
+                r = fs_readdir(dir, &entry);
+                if (r < 0)
+                        return r;
+                if (!entry)
+                        return 0;
                 if (walk->nodes->partly && walk->n_seen > NODES_MAX)
                         return 0;
                 if (!is_directory(dirfd(dir), entry))
@@ -128,7 +134,6 @@ static int walk_node(Walk *walk, int parent_fd, const char *name, const char *pa
                 if (r < 0)
                         return r;
         }
-        return 0;
 }
 
 int device_tree_find(int root_fd, const char *compatible, DeviceTreeNodes *ret_nodes) {

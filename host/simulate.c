@@ -97,9 +97,15 @@ static int remove_tree(int dir_fd, const char *name, dev_t device, unsigned dept
                 return -errno;
         (void)steal_fd(&fd);
 
-        for (struct dirent *entry; (entry = readdir(dir));) {
+        for (;;) {
+                struct dirent *entry;
                 int r;
 
+                r = fs_readdir(dir, &entry);
+                if (r < 0)
+                        return r;
+                if (!entry)
+                        break;
                 if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
                         continue;
                 r = remove_tree(dirfd(dir), entry->d_name, device, depth - 1);

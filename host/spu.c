@@ -215,7 +215,16 @@ static int read_formats(int spu_fd, Spu *spu) {
                 return 0;
         }
 
-        for (struct dirent *entry; (entry = readdir(dir));) {
+        for (;;) {
+                struct dirent *entry;
+
+                r = fs_readdir(dir, &entry);
+                if (r < 0) {
+                        spu->ready = false;
+                        return problem_add(&spu->problem, "format: unreadable");
+                }
+                if (!entry)
+                        break;
                 if (entry->d_name[0] == '.')
                         continue;
                 if (!format_name_is_valid(entry->d_name)) {

@@ -102,9 +102,15 @@ static int scan_names(DIR *dir, char **problem, unsigned *indices, size_t *n) {
         size_t n_all = 0, n_odd = 0;
         int r;
 
-        for (struct dirent *entry; (entry = readdir(dir));) {
+        for (;;) {
+                struct dirent *entry;
                 unsigned index;
 
+                r = fs_readdir(dir, &entry); /* half a directory would be SPUs that are gone */
+                if (r < 0)
+                        return r;
+                if (!entry)
+                        break;
                 if (strncmp(entry->d_name, SPU_NAME_PREFIX, strlen(SPU_NAME_PREFIX)) != 0)
                         continue;
                 if (!index_of_name(entry->d_name, &index)) {

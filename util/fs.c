@@ -306,3 +306,15 @@ int fs_mkdir_all(int dir_fd, const char *path, unsigned mode) {
         }
         return 0;
 }
+
+int fs_readdir(DIR *dir, struct dirent **ret_entry) {
+        struct dirent *entry;
+
+        errno = 0;
+        entry = readdir(dir); /* NOLINT(concurrency-mt-unsafe): each DIR has one user */
+        if (!entry && errno != 0)
+                return -errno;
+
+        *ret_entry = entry;
+        return 0;
+}

@@ -6,6 +6,7 @@
  * links, a file without end. Nothing here blocks, and nothing reads more than the caller's bound.
  */
 
+#include <dirent.h>
 #include <stddef.h>
 
 enum {
@@ -40,3 +41,7 @@ int fs_write_atomic(int dir_fd, const char *path, const char *data, size_t n, un
 
 /* mkdir -p of @path below @dir_fd; existing directories are fine. Returns 0 or -errno. */
 int fs_mkdir_all(int dir_fd, const char *path, unsigned mode);
+
+/* The next entry of @dir, or NULL at its end: readdir() does not tell that from an error. Returns 0 or
+ * -errno. */
+int fs_readdir(DIR *dir, struct dirent **ret_entry);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 #include <dirent.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -202,6 +203,37 @@ static void test_mkdir_all(void **state) {
         assert_int_equal(fs_mkdir_all(tree->fd, path, 0700), -ENAMETOOLONG);
 }
 
+/* An error is not the end. */
+static void test_readdir(void **state) {
+        Tree *tree = *state;
+        struct dirent *entry;
+        bool found = false;
+        DIR *dir;
+        int file;
+
+        tree_put(tree, "full/file", "");
+        dir = fdopendir(openat(tree->fd, "full", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        assert_non_null(dir);
+        for (int n = 0; n < 3; n++) {
+                assert_int_equal(fs_readdir(dir, &entry), 0);
+                found = found || strcmp(entry->d_name, "file") == 0;
+        }
+        assert_true(found);
+        errno = EIO; /* of something else, earlier */
+        assert_int_equal(fs_readdir(dir, &entry), 0);
+        assert_null(entry);
+
+        /* What is below it is not a directory any more. */
+        file = openat(tree->fd, "full/file", O_RDONLY | O_CLOEXEC);
+        assert_true(file >= 0);
+        rewinddir(dir);
+        assert_int_equal(dup2(file, dirfd(dir)), dirfd(dir));
+        assert_int_equal(fs_readdir(dir, &entry), -ENOTDIR);
+        assert_null(entry);
+        closedir(dir);
+        close(file);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_read, tree_setup, tree_teardown),
@@ -210,6 +242,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_read_all, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_write_atomic, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_mkdir_all, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_readdir, tree_setup, tree_teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
