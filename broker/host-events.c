@@ -4,9 +4,9 @@
  * Uevents are hints, the host's tree is the truth: all that one does is to ask for a rescan, whichever tree
  * was named (with --root it may be another one than the uevent is about). Rescans are rare by construction:
  *
- * - a batch of uevents asks for one rescan, which runs once the batch has been read;
- * - however many batches come, the source that rescans is held to one run in RESCAN_INTERVAL_USEC;
- * - all sources here have the priority of the connections, which therefore have their turns, too.
+ * - all that ask for one share one timer, so that a batch of uevents is one rescan, after it has been read;
+ * - between two rescans are RESCAN_INTERVAL_USEC, and nine tenths of the time, however many uevents come;
+ * - the sources here have the priority of the connections, which therefore have their turns, too.
  *
  * A VM that comes or goes asks for nothing (host/uevent.h). What the rescan changes, settle() tells.
  */
@@ -24,6 +24,7 @@
 #include "util/clock.h"
 
 #define RESCAN_INTERVAL_USEC (20 * USEC_PER_MSEC)
+#define RESCAN_PAUSE_FACTOR  9 /* to what it took */
 
 /* When to look again without a uevent: the time doubles with each such look. */
 #define AGAIN_FIRST_USEC (50 * USEC_PER_MSEC)
@@ -33,15 +34,24 @@ struct HostEvents {
         Manager *manager;
         UeventMonitor *monitor; /* NULL if there are no uevents for us */
         sd_event_source *monitor_source;
-        sd_event_source *rescan_source; /* enabled: a rescan is wanted */
-        sd_event_source *again_timer;
-        uint64_t again_usec; /* what it was set to last */
-        bool again;          /* it has elapsed, and the rescan is still to come */
+        sd_event_source *timer;
+        uint64_t due_usec;      /* when the next rescan is; UINT64_MAX: none is needed */
+        uint64_t earliest_usec; /* none before that */
+        bool again;             /* the next one is because of what the last one found, and not for a uevent */
+        uint64_t again_usec;    /* how long it was put off */
         HostEventsCounters counters;
 };
 
-static void want_rescan(HostEvents *events) {
-        (void)sd_event_source_set_enabled(events->rescan_source, SD_EVENT_ONESHOT);
+static void rescan_at(HostEvents *events, uint64_t usec, bool again) {
+        if (usec < events->earliest_usec)
+                usec = events->earliest_usec;
+        events->again = again;
+        if (usec >= events->due_usec)
+                return;
+
+        events->due_usec = usec;
+        (void)sd_event_source_set_time(events->timer, usec);
+        (void)sd_event_source_set_enabled(events->timer, SD_EVENT_ONESHOT);
 }
 
 static int on_uevents(_unused_ sd_event_source *source, _unused_ int fd, _unused_ uint32_t revents,
@@ -55,31 +65,27 @@ static int on_uevents(_unused_ sd_event_source *source, _unused_ int fd, _unused
         events->counters.uevents_spoofed += news.n_spoofed;
         events->counters.uevent_losses += news.n_lost;
 
-        if (news.kinds & (UEVENT_TOPOLOGY | UEVENT_KVM)) {
-                events->again = false;
-                want_rescan(events);
-        }
+        if (news.kinds & (UEVENT_TOPOLOGY | UEVENT_KVM))
+                rescan_at(events, 0, false);
         return 0;
 }
 
-static int on_rescan(_unused_ sd_event_source *source, void *userdata) {
+static int on_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
         HostEvents *events = userdata;
+        uint64_t begin = clock_now_usec(), end, pause;
         int r;
 
+        events->due_usec = UINT64_MAX;
         r = manager_rescan(events->manager);
         if (r < 0)
-                log_message(LOG_WARNING,
-                            "cannot look at the host again: %s; what is known of it stays, until the "
-                            "next try",
-                            strerror(-r));
-        return 0;
-}
+                log_message(
+                        LOG_WARNING,
+                        "cannot look at the host again: %s; what is known of it stays, until the next try",
+                        strerror(-r));
 
-static int on_again(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
-        HostEvents *events = userdata;
-
-        events->again = true;
-        want_rescan(events);
+        end = clock_now_usec();
+        pause = (end - begin) * RESCAN_PAUSE_FACTOR;
+        events->earliest_usec = end + (pause > RESCAN_INTERVAL_USEC ? pause : RESCAN_INTERVAL_USEC);
         return 0;
 }
 
@@ -106,24 +112,6 @@ static int start_monitor(HostEvents *events) {
                                uevent_monitor_fd(events->monitor), EPOLLIN, on_uevents, events);
 }
 
-static int add_sources(HostEvents *events) {
-        sd_event *event = events->manager->event;
-        int r;
-
-        r = sd_event_add_defer(event, &events->rescan_source, on_rescan, events);
-        if (r < 0)
-                return r;
-        r = sd_event_source_set_enabled(events->rescan_source, SD_EVENT_OFF);
-        if (r < 0)
-                return r;
-        r = sd_event_source_set_ratelimit(events->rescan_source, RESCAN_INTERVAL_USEC, 1);
-        if (r < 0)
-                return r;
-
-        return sd_event_add_time(event, &events->again_timer, CLOCK_MONOTONIC, UINT64_MAX, 1, on_again,
-                                 events);
-}
-
 int host_events_new(Manager *manager, HostEvents **ret_events) {
         _cleanup_(host_events_freep) HostEvents *events = calloc(1, sizeof(*events));
         int r;
@@ -132,8 +120,10 @@ int host_events_new(Manager *manager, HostEvents **ret_events) {
                 return -ENOMEM;
 
         events->manager = manager;
-        r = add_sources(events);
-        if (r == 0)
+        events->due_usec = UINT64_MAX;
+        r = sd_event_add_time(manager->event, &events->timer, CLOCK_MONOTONIC, UINT64_MAX, 1, on_timer,
+                              events);
+        if (r >= 0)
                 r = start_monitor(events);
         if (r < 0)
                 return r;
@@ -147,8 +137,7 @@ HostEvents *host_events_free(HostEvents *events) {
                 return NULL;
 
         sd_event_source_disable_unref(events->monitor_source);
-        sd_event_source_disable_unref(events->rescan_source);
-        sd_event_source_disable_unref(events->again_timer);
+        sd_event_source_disable_unref(events->timer);
         uevent_monitor_free(events->monitor);
         free(events);
         return NULL;
@@ -164,13 +153,14 @@ static bool has_partial(const Topology *topology) {
 /*
  * A scan that failed is tried again until it works. One that found a half-registered instance is repeated,
  * too: sysfs tells of a new device once its own files are there, but a driver may add more, or change what
- * they say, without a word. One that stays partial is left alone after about two minutes.
+ * they say, without a word. One that stays partial is left alone after some 100 seconds.
  */
 void host_events_scanned(HostEvents *events, int r) {
-        bool again = events->again;
+        bool again = events->again && events->due_usec == UINT64_MAX; /* else it was not the timer's */
 
         events->again = false;
-        (void)sd_event_source_set_enabled(events->again_timer, SD_EVENT_OFF);
+        events->due_usec = UINT64_MAX; /* whatever asked for one has it */
+        (void)sd_event_source_set_enabled(events->timer, SD_EVENT_OFF);
         if (r == 0 && !has_partial(events->manager->topology))
                 return;
 
@@ -180,8 +170,7 @@ void host_events_scanned(HostEvents *events, int r) {
                         return;
                 events->again_usec = AGAIN_MAX_USEC;
         }
-        (void)sd_event_source_set_time_relative(events->again_timer, events->again_usec);
-        (void)sd_event_source_set_enabled(events->again_timer, SD_EVENT_ONESHOT);
+        rescan_at(events, clock_now_usec() + events->again_usec, true);
 }
 
 const HostEventsCounters *host_events_counters(const HostEvents *events) {

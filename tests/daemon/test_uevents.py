@@ -259,6 +259,30 @@ class TestFloods(TestCase):
         self.assertLessEqual(rescans, 2 + elapsed / RESCAN_INTERVAL)
         self.assertGreater(rescans, 5)
 
+    def test_endless_on_a_large_host(self):
+        """Where a look takes long, there are fewer: most of the time is for others."""
+        n = 600
+
+        def write(root):
+            host = tree.Tree(root, "0-4095")
+            for i in range(n):
+                host.instance(i, str(i), type=8 + i, caps={}, formats={"ts_enable": "config:0"})
+
+        broker = self.broker(tree=write)
+        client = self.client(broker)
+        times = []
+        for _ in range(BATCH):
+            begin = time.monotonic()
+            client.call("Rescan")
+            times.append(time.monotonic() - begin)
+        before, begin = broker.counters()["rescans"], time.monotonic()
+        stop = self.flood(uevents.CPU, "online")
+        self.counted(broker, "rescans", before + 3)
+        self.repeat(broker.counters, seconds=1)
+        rescans, elapsed = broker.counters()["rescans"] - before, time.monotonic() - begin
+        stop()
+        self.assertLess((rescans - 1) * min(times), 0.25 * elapsed, f"{rescans} in {elapsed} s, {times}")
+
     def test_irrelevant(self):
         """Other devices' uevents, however many, are no reason to look."""
         broker = self.broker()
