@@ -69,9 +69,16 @@ static void enable_spe(const struct spebroker_lease *lease) {
                spebroker_lease_get_memlock_state(lease));
 }
 
+/* What the VCPU threads were told last. */
+struct vm {
+        cpu_set_t cpus;
+        int pmu_type;
+};
+
 /* The lease as it is now, whatever has happened: true if it has to be given back. */
-static bool look_at(const struct spebroker_lease *lease, cpu_set_t *cpus) {
+static bool look_at(const struct spebroker_lease *lease, struct vm *vm) {
         const char *state = spebroker_lease_get_state(lease);
+        int pmu_type = spebroker_lease_get_pmu_type(lease);
         cpu_set_t now;
 
         if (strcmp(state, "granted") != 0)
@@ -79,15 +86,30 @@ static bool look_at(const struct spebroker_lease *lease, cpu_set_t *cpus) {
         if (strcmp(state, "revoking") == 0 || strcmp(state, "revoked") == 0)
                 return true;
 
-        if (spebroker_lease_get_cpu_set(lease, sizeof(now), &now) == 0 && !CPU_EQUAL(&now, cpus)) {
+        /* A real one starts its VM again, with a new lease. */
+        if (spebroker_lease_is_restart_required(lease)) {
+                printf("restart: %s\n", spebroker_lease_get_reason(lease));
+                return true;
+        }
+
+        /* The driver is loaded again. Had a VCPU enabled SPE, it would be a restart. */
+        if (pmu_type != vm->pmu_type) {
+                if (pmu_type < 0)
+                        printf("no SPU: %s\n", spebroker_lease_get_reason(lease));
+                else
+                        printf("KVM_ARM_VCPU_SPE_SPU %d\n", pmu_type);
+                vm->pmu_type = pmu_type;
+        }
+
+        if (spebroker_lease_get_cpu_set(lease, sizeof(now), &now) == 0 && !CPU_EQUAL(&now, &vm->cpus)) {
                 printf("VCPU threads on CPUs %s\n", spebroker_lease_get_cpus(lease));
-                *cpus = now;
+                vm->cpus = now;
         }
         return false;
 }
 
 /* Until the lease must be given back (0), it has ended (SPEBROKER_ENDED), or something goes wrong. */
-static int run(struct spebroker *stream, cpu_set_t *cpus, int signals) {
+static int run(struct spebroker *stream, struct vm *vm, int signals) {
         for (;;) {
                 struct pollfd fds[] = {
                         {.fd = spebroker_get_fd(stream), .events = spebroker_get_events(stream)},
@@ -108,7 +130,7 @@ static int run(struct spebroker *stream, cpu_set_t *cpus, int signals) {
                 if (r != 0)
                         return r;
 
-                give_back = look_at(lease, cpus);
+                give_back = look_at(lease, vm);
                 spebroker_lease_unref(lease);
                 if (give_back)
                         return 0;
@@ -118,11 +140,11 @@ static int run(struct spebroker *stream, cpu_set_t *cpus, int signals) {
 static int follow(struct spebroker *broker, const char *path, const struct spebroker_lease *lease,
                   int signals) {
         const char *lease_id = spebroker_lease_get_id(lease);
+        struct vm vm = {.pmu_type = spebroker_lease_get_pmu_type(lease)};
         struct spebroker *stream;
-        cpu_set_t cpus;
         int r;
 
-        r = spebroker_lease_get_cpu_set(lease, sizeof(cpus), &cpus);
+        r = spebroker_lease_get_cpu_set(lease, sizeof(vm.cpus), &vm.cpus);
         if (r < 0)
                 return fail("CPUs", r);
 
@@ -133,7 +155,7 @@ static int follow(struct spebroker *broker, const char *path, const struct spebr
 
         r = spebroker_follow(stream, lease_id);
         if (r == 0)
-                r = run(stream, &cpus, signals);
+                r = run(stream, &vm, signals);
         spebroker_unref(stream);
         if (r == SPEBROKER_ENDED)
                 return EXIT_SUCCESS;

@@ -65,9 +65,9 @@ def enable_spe(lease):
     print(f"RLIMIT_MEMLOCK +{lease['memlock']['bytes']} {lease['memlock']['state']}")
 
 
-def follow(stream, cpus, signals):
+def follow(stream, lease, signals):
     """Looks at the lease after each change: until it must be given back (True) or has ended (False)."""
-    more = True
+    cpus, pmu_type, more = lease["cpus"], lease["pmuType"], True
     while more:
         if b"\0" not in stream.input and signals in select.select([stream, signals], [], [])[0]:
             return True
@@ -77,6 +77,12 @@ def follow(stream, cpus, signals):
             print(lease["state"])
         if lease["state"] in ("revoking", "revoked"):
             return True
+        if lease["restartRequired"]:  # A real one starts its VM again, with a new lease.
+            print(f"restart: {lease['reason']}")
+            return True
+        if lease["pmuType"] != pmu_type:  # The driver is loaded again.
+            pmu_type = lease["pmuType"]
+            print(f"no SPU: {lease['reason']}" if pmu_type is None else f"KVM_ARM_VCPU_SPE_SPU {pmu_type}")
         if lease["cpus"] != cpus:
             cpus = lease["cpus"]
             print(f"VCPU threads on CPUs {cpus}")
@@ -97,7 +103,7 @@ def run(path, request, signals):
         return 3
     enable_spe(lease)
     stream.send("Follow", more=True, leaseId=lease["leaseId"])
-    if follow(stream, lease["cpus"], signals):
+    if follow(stream, lease, signals):
         # Only after no VCPU has SPE enabled any more: this is the VMM's word for it.
         broker.call("Release", leaseId=lease["leaseId"])
         print("released")

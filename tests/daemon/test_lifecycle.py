@@ -422,6 +422,16 @@ class TestCut(LifecycleCase):
         self.back(enabled_stream, enabled)
         self.assertEqual(self.daemon.lease(never["leaseId"]), now)
 
+    def test_moved_to_what_is_left(self):
+        """The VM has enabled this very SPU, and now keeps to the CPUs that it has."""
+        self.start()
+        lease, stream = self.acquire(locked=BUFFER, cpus="6-8")
+        self.host.instance(1, "4-7", type=9)
+        self.rescan()
+        self.stale(stream, lease, cpus="6-7")
+        self.admin.call("Update", leaseId=lease["leaseId"], cpus="5-6")
+        self.told(stream, "updated", lease, cpus="5-6")
+
     def test_none_left(self):
         """Then it has no SPU, whoever has the name."""
         self.start()

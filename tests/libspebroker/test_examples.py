@@ -77,6 +77,27 @@ class TestExamples(harness.TestCase):
             process.terminate()
             self.assertEqual(self.end(process, 0)[0], ["released"])
 
+    def spu(self, broker, pmu_type):
+        """The driver is loaded again: arm_spe_1 with another PMU type, or gone."""
+        devices = broker.root / "run/spe-broker/simulated/sys/bus/event_source/devices"
+        if pmu_type is None:
+            (devices / "arm_spe_1").rename(devices / "elsewhere")
+        else:
+            (devices / "elsewhere/type").write_text(f"{pmu_type}\n")
+            (devices / "elsewhere").rename(devices / "arm_spe_1")
+        broker.call("Rescan")
+
+    def test_driver_reloaded(self):
+        for example, broker in self.each():
+            process = self.spawn(example, broker.socket_path, "web", "4-7")
+            self.lease_of(process, broker)
+            self.spu(broker, None)
+            self.assertRegex(process.stdout.readline(), "^no SPU: its SPU is gone")
+            self.spu(broker, 33)
+            self.assertEqual(process.stdout.readline(), "KVM_ARM_VCPU_SPE_SPU 33\n")
+            process.terminate()
+            self.assertEqual(self.end(process, 0)[0], ["released"])
+
     def test_killed(self):
         for example, broker in self.each():
             process = self.spawn(example, broker.socket_path)
