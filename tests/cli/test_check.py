@@ -152,6 +152,13 @@ class TestRequire(TestCase):
         self.assertEqual(json.loads(result.out), READY)
         self.assertIn("level reserve is required, and the broker has level observe", result.err)
 
+    def test_hostile(self):
+        host = fake.host(levelReason="a\x1b[31mb")
+        for form in ([], ["-j"]):
+            broker = self.fake(CheckHost={"checks": READY}, Describe={"host": host})
+            result = self.speadm("check", "--require", "enforce", *form, socket=broker.path, expect=FAILED)
+            self.assertIn("has level none: a\\u001b[31mb\n", result.err)
+
     def test_unknown_word(self):
         """A level that this speadm does not know is not taken for a good one."""
         result = self.ask(READY, "--require", "observe", level="all", expect=FAILED)

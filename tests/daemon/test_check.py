@@ -9,6 +9,8 @@ import time
 import harness
 import tree
 
+# Reading it takes so long that a list is not made for everybody who asks.
+LONG_LOG = "[    0.000000] eth0: link up\n" * 200000
 STATUSES = {"ok", "warning", "failed", "unknown"}
 PAGE = pathlib.Path(os.environ["SPE_SOURCE_DIR"], "man/spe-broker.8.scd").read_text()
 
@@ -47,8 +49,9 @@ class TestCheckHost(harness.TestCase):
             self.assertEqual((checks[name]["status"], checks[name]["advice"]), ("unknown", None), name)
 
     def test_looks_again(self):
-        """After a rescan, and by itself."""
+        """After a rescan, at once, and by itself."""
         broker = self.broker()
+        broker.tree.write("var/log/kmsg", LONG_LOG)
         self.assertEqual(self.checks(broker)["instances"]["status"], "ok")
         for name in ("arm_spe_0", "arm_spe_1"):
             broker.tree.remove_instance(name)
@@ -61,17 +64,21 @@ class TestCheckHost(harness.TestCase):
         harness.wait_for(lambda: self.checks(broker)["perf-paranoid"]["advice"], "another look")
 
     def test_many(self):
-        """Who asks without end does not keep others from their answers."""
+        """Who asks without end does not get a list made for each time."""
         broker = self.broker()
-        greedy, patient = self.client(broker), self.client(broker)
-        n = 200
-        for _ in range(n):
-            greedy.send("CheckHost")
+        broker.tree.write("var/log/kmsg", LONG_LOG)
+        client = self.client(broker)
         begin = time.monotonic()
-        patient.call("Describe")
-        self.assertLess(time.monotonic() - begin, 1, "200 lists would take longer")
+        client.call("CheckHost")
+        cost = time.monotonic() - begin
+
+        n = 200
+        begin = time.monotonic()
         for _ in range(n):
-            self.assertEqual(len(greedy.receive()[0]["checks"]), len(documented()))
+            client.send("CheckHost")
+        for _ in range(n):
+            self.assertEqual(len(client.receive()[0]["checks"]), len(documented()))
+        self.assertLess(time.monotonic() - begin, n / 2 * cost, "as long as so many lists would take")
 
 
 if __name__ == "__main__":
