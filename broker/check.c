@@ -44,18 +44,27 @@ static CheckStatus judge_guest(const InstanceTable *instances, const Instance **
 }
 
 static int add_guest(const Manager *manager, ReadinessInput *input, char **ret_reason) {
+        const GuestVerdict *verdict = &manager->guest.kvm;
         const Instance *shown;
         char *reason;
         int r;
 
         input->guest = judge_guest(&manager->model.instances, &shown);
-        if (shown)
-                r = asprintf(&reason, "%s: %s", shown->name, shown->guest_reason ?: "KVM gives it to guests");
-        else
+        if (shown) {
+                const Spu *spu = topology_find(manager->topology, shown->name);
+
+                verdict = spu ? &spu->guest : NULL;
+                r = asprintf(&reason, "%s: %s.", shown->name,
+                             shown->guest_reason ?: "KVM has not been asked");
+        } else if (verdict->answer == GUEST_ANSWER_NO) {
+                input->guest = CHECK_FAILED;
+                r = asprintf(&reason, "No SPU is ready, and of KVM itself: %s.", verdict->reason);
+        } else
                 r = asprintf(&reason, "There is no SPU that KVM could be asked for.");
         if (r < 0)
                 return -ENOMEM;
 
+        input->guest_advice = verdict ? verdict->advice : NULL;
         input->guest_reason = *ret_reason = reason;
         return 0;
 }

@@ -15,6 +15,7 @@
 typedef enum ConfigSectionKind {
         CONFIG_SECTION_POLICY,
         CONFIG_SECTION_LIMITS,
+        CONFIG_SECTION_KVM,
         CONFIG_SECTION_ASSIGNMENT,
         CONFIG_SECTION_VM,
         CONFIG_SECTION_USER,
@@ -32,5 +33,5 @@ typedef struct ConfigLoader {
 
 /* A ConfigEntryFn; @userdata is the ConfigLoader. */
 int config_apply_entry(const ConfigEntry *entry, void *userdata, ConfigFault *ret_fault);
-/* Gives the keys of [Policy] and [Limits] that no file set their defaults. */
+/* Gives the keys of sections without a name that no file set their defaults. */
 int config_apply_defaults(ConfigLoader *loader);

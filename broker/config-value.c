@@ -248,6 +248,34 @@ int config_set_count(const ConfigContext *context, const ConfigEntry *entry, voi
         return 0;
 }
 
+static int set_kvm(const ConfigContext *context, const ConfigEntry *entry, uint32_t max, int64_t *field) {
+        char why[64];
+        uint64_t value;
+        int r;
+
+        if (*entry->value == '\0') {
+                *field = KVM_NUMBER_UNSET;
+                return 0;
+        }
+        r = parse_u64(entry->value, max, &value);
+        if (r == PARSE_E_SYNTAX)
+                return refuse(context, entry, "not a number");
+        if (r) {
+                (void)snprintf(why, sizeof(why), "out of range (0 to %u)", max);
+                return refuse(context, entry, why);
+        }
+        *field = (int64_t)value;
+        return 0;
+}
+
+int config_set_kvm_number(const ConfigContext *context, const ConfigEntry *entry, void *field) {
+        return set_kvm(context, entry, KVM_NUMBER_VALUE_MAX, field);
+}
+
+int config_set_kvm_feature(const ConfigContext *context, const ConfigEntry *entry, void *field) {
+        return set_kvm(context, entry, KVM_FEATURE_VALUE_MAX, field);
+}
+
 int config_set_name(_unused_ const ConfigContext *context, const ConfigEntry *entry, void *field) {
         char *copy = NULL;
 

@@ -38,6 +38,9 @@ int config_set_memory(const ConfigContext *context, const ConfigEntry *entry, vo
 int config_set_optional_buffer_size(const ConfigContext *context, const ConfigEntry *entry, void *field);
 int config_set_optional_memory(const ConfigContext *context, const ConfigEntry *entry, void *field);
 int config_set_count(const ConfigContext *context, const ConfigEntry *entry, void *field);
+/* int64_t, a number of KVM's interface; empty means KVM_NUMBER_UNSET. A feature is one of fewer bits. */
+int config_set_kvm_number(const ConfigContext *context, const ConfigEntry *entry, void *field);
+int config_set_kvm_feature(const ConfigContext *context, const ConfigEntry *entry, void *field);
 /* char *; empty means NULL. */
 int config_set_name(const ConfigContext *context, const ConfigEntry *entry, void *field);
 int config_set_vm(const ConfigContext *context, const ConfigEntry *entry, void *field);

@@ -2,9 +2,9 @@
 
 /*
  * The configuration as a whole: the files in their order, and what has to be true of all values together.
- * Files are applied to a fresh Config, one entry after the other (broker/config-apply.c); keys of [Policy]
- * and [Limits] that no file set get their default at the end, through the same setters. Nothing of it is seen
- * by the caller unless all of it is good.
+ * Files are applied to a fresh Config, one entry after the other (broker/config-apply.c); keys of
+ * sections without a name that no file set get their default at the end, through the same setters. Nothing of
+ * it is seen by the caller unless all of it is good.
  */
 
 #include <dirent.h>

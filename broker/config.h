@@ -17,6 +17,7 @@
 #include "policy/words.h"
 #include "util/cleanup.h"
 #include "util/cpuset.h"
+#include "util/kvm-numbers.h"
 
 #define CONFIG_PATH "etc/spe-broker/spe-broker.conf" /* below the root; drop-ins are in CONFIG_PATH.d */
 
@@ -64,7 +65,8 @@ typedef struct Config {
         Limits limits; /* owns its overrides; percentages are resolved against MemTotal */
         unsigned max_connections;
         unsigned max_connections_per_user;
-        ConfigAssignment *assignments; /* in the order of the files */
+        int64_t kvm_numbers[_KVM_NUMBER_MAX]; /* as kvm_numbers() takes them */
+        ConfigAssignment *assignments;        /* in the order of the files */
         size_t n_assignments;
 } Config;
 

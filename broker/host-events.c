@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "broker/guest.h"
 #include "broker/log.h"
 #include "broker/manager.h"
 #include "host/uevent.h"
@@ -65,6 +66,8 @@ static int on_uevents(_unused_ sd_event_source *source, _unused_ int fd, _unused
         events->counters.uevents_spoofed += news.n_spoofed;
         events->counters.uevent_losses += news.n_lost;
 
+        if (news.kinds & UEVENT_KVM)
+                guest_forget(events->manager);
         if (news.kinds & (UEVENT_TOPOLOGY | UEVENT_KVM))
                 rescan_at(events, 0, false);
         return 0;

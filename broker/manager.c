@@ -17,6 +17,7 @@
 #include "broker/assign.h"
 #include "broker/end.h"
 #include "broker/events.h"
+#include "broker/guest.h"
 #include "broker/log.h"
 #include "broker/methods.h"
 #include "broker/settle.h"
@@ -147,6 +148,7 @@ static void apply_config(Manager *manager, Config *config) {
 
 int manager_reload(Manager *manager, ConfigFault *ret_fault) {
         ConfigFault fault = CONFIG_FAULT_NULL;
+        bool other_numbers;
         Config *config;
         int r;
 
@@ -163,20 +165,30 @@ int manager_reload(Manager *manager, ConfigFault *ret_fault) {
                 return r;
         }
 
+        other_numbers =
+                memcmp(manager->config->kvm_numbers, config->kvm_numbers, sizeof(config->kvm_numbers)) != 0;
         apply_config(manager, config);
+        if (other_numbers) {
+                guest_forget(manager);
+                r = manager_rescan(manager);
+                if (r < 0)
+                        log_message(LOG_WARNING, "cannot ask KVM with the new numbers: %s", strerror(-r));
+        }
         assign_warn_unmatched(manager);
         manager->counters.reloads++;
         return 0;
 }
 
 int manager_rescan(Manager *manager) {
-        Topology *topology;
+        _cleanup_(topology_freep) Topology *topology = NULL;
         int r;
 
         r = topology_scan(manager->facts_fd, &topology);
+        if (r == 0)
+                r = guest_ask(manager, topology);
         if (r == 0) {
                 topology_free(manager->topology);
-                manager->topology = topology;
+                manager->topology = steal_ptr(topology);
                 host_check_forget(&manager->check);
                 manager->counters.rescans++;
                 manager_mark_dirty(manager, DIRTY_INSTANCES);
@@ -298,6 +310,7 @@ Manager *manager_free(Manager *manager) {
         instance_table_deinit(&manager->model.instances);
         host_check_deinit(&manager->check);
         topology_free(manager->topology);
+        guest_deinit(&manager->guest);
         config_free(manager->config);
         if (manager->facts_fd >= 0 && manager->facts_fd != manager->root_fd)
                 close(manager->facts_fd);

@@ -15,6 +15,7 @@
 
 #include "broker/check.h"
 #include "broker/config.h"
+#include "broker/guest.h"
 #include "broker/host-events.h"
 #include "broker/lease.h"
 #include "broker/refusal.h"
@@ -61,7 +62,8 @@ typedef struct Manager {
         char boot_id[BOOT_ID_LENGTH + 1];
 
         Config *config;
-        Topology *topology;
+        Topology *topology; /* with what KVM says of its SPUs */
+        Guest guest;
         HostEvents *host_events;
         HostCheck check;
         Model model;

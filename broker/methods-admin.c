@@ -224,6 +224,7 @@ int method_rescan(VarlinkCall *call, _unused_ struct json_object *parameters, vo
         if (!is_administrator(manager, call))
                 return varlink_call_permission_denied(call);
 
+        guest_forget(manager); /* who asks for it wants all of it looked at again */
         r = manager_rescan(manager);
         if (r < 0)
                 return r;

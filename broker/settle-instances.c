@@ -15,35 +15,59 @@
 #include "broker/events.h"
 #include "broker/manager.h"
 
-#define GUEST_UNKNOWN_REASON "this version of spe-broker does not probe KVM"
+/* A copy of @text, which may be NULL, if it is not what @was says. */
+static int copy_news(const char *was, const char *text, bool *ret_news, char **ret_copy) {
+        bool news = !was != !text || (text && strcmp(was, text) != 0);
+        char *copy = NULL;
 
-/* What the tree says of @spu, as the rules see it. True in *@ret_changed if that is news. */
-static int update_instance(Instance *instance, const Spu *spu, const CpuSet *online, bool *ret_changed) {
-        InstanceState state = spu->ready ? INSTANCE_STATE_READY : INSTANCE_STATE_PARTIAL;
-        const char *problem = spu->ready ? NULL : spu->problem;
-        _cleanup_(freep) char *copy = NULL;
-        CpuSet effective = spu->cpus;
-
-        cpuset_and(&effective, online);
-        if (problem) {
-                copy = strdup(problem);
+        if (news && text) {
+                copy = strdup(text);
                 if (!copy)
                         return -ENOMEM;
         }
 
+        *ret_news = news;
+        *ret_copy = copy;
+        return 0;
+}
+
+static void replace(char **text, char **with) {
+        free(*text);
+        *text = steal_ptr(*with);
+}
+
+/* What the tree, and KVM, say of @spu, as the rules see it. True in *@ret_changed if that is news. */
+static int update_instance(Instance *instance, const Spu *spu, const CpuSet *online, bool *ret_changed) {
+        InstanceState state = spu->ready ? INSTANCE_STATE_READY : INSTANCE_STATE_PARTIAL;
+        _cleanup_(freep) char *problem = NULL, *reason = NULL;
+        GuestSupport guest = guest_support(&spu->guest);
+        bool other_problem, other_reason;
+        CpuSet effective = spu->cpus;
+        int r;
+
+        cpuset_and(&effective, online);
+        r = copy_news(instance->problem, spu->ready ? NULL : spu->problem, &other_problem, &problem);
+        if (r < 0)
+                return r;
+        r = copy_news(instance->guest_reason, spu->guest.reason, &other_reason, &reason);
+        if (r < 0)
+                return r;
+
         *ret_changed = instance->state != state || instance->pmu_type != spu->pmu_type ||
-                       instance->max_buffer_size != spu->max_buffer_size ||
+                       instance->max_buffer_size != spu->max_buffer_size || instance->guest != guest ||
                        !cpuset_equal(&instance->cpus, &spu->cpus) ||
-                       !cpuset_equal(&instance->effective, &effective) ||
-                       strcmp(instance->problem ?: "", problem ?: "") != 0;
+                       !cpuset_equal(&instance->effective, &effective) || other_problem || other_reason;
 
         instance->state = state;
+        instance->guest = guest;
         instance->pmu_type = spu->pmu_type;
         instance->max_buffer_size = spu->max_buffer_size;
         instance->cpus = spu->cpus;
         instance->effective = effective;
-        free(instance->problem);
-        instance->problem = steal_ptr(copy);
+        if (other_problem)
+                replace(&instance->problem, &problem);
+        if (other_reason)
+                replace(&instance->guest_reason, &reason);
         return 0;
 }
 
@@ -56,10 +80,6 @@ static int add_instance(Manager *manager, const Spu *spu, Instance **ret_instanc
                 return r;
 
         instance->state = INSTANCE_STATE_GONE; /* so that the first update is news */
-        instance->guest = GUEST_SUPPORT_UNKNOWN;
-        instance->guest_reason = strdup(GUEST_UNKNOWN_REASON);
-        if (!instance->guest_reason)
-                return -ENOMEM;
 
         r = instance_table_add(&manager->model.instances, instance);
         if (r < 0)

@@ -339,7 +339,7 @@ static int conclude(const Probe *probe, bool foreign, GuestStep step, int error,
 
         verdict->step = step;
         verdict->error = error == ANSWERED_NO ? 0 : error;
-        if (step == GUEST_STEP_OPEN && foreign && (error == ENOENT || error == ENOTDIR)) {
+        if (step == GUEST_STEP_OPEN && foreign && (refused || error == ENOTDIR)) {
                 verdict->reason = strdup("the host looked at is not this machine");
                 return verdict->reason ? 0 : -ENOMEM;
         }

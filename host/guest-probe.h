@@ -55,9 +55,10 @@ int guest_verdict_copy(const GuestVerdict *verdict, GuestVerdict *ret_copy);
 
 /*
  * Asks dev/kvm below @root_fd for the SPU of PMU type *@pmu_type; if NULL, for as much as can be had without
- * one (then the answer is never yes). @foreign: the tree is not this machine's, so a dev/kvm that it lacks
- * says nothing. Takes milliseconds. Nothing is open afterwards. The kernel tells of the VM with uevents (misc
- * kvm, EVENT=create and destroy): who probes on those never stops. Only -ENOMEM is returned.
+ * one (then the answer is never yes). @foreign: the tree is not this machine's, so a dev/kvm that is not
+ * there, or that this machine has no driver for, says nothing. Takes milliseconds. Nothing is open
+ * afterwards. The kernel tells of the VM with uevents (misc kvm, EVENT=create and destroy): who probes on
+ * those never stops. Only -ENOMEM is returned.
  */
 int guest_probe(int root_fd, bool foreign, const KvmNumbers *numbers, const uint32_t *pmu_type,
                 GuestVerdict *ret_verdict);

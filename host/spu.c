@@ -53,6 +53,7 @@ void spu_deinit(Spu *spu) {
         for (size_t i = 0; i < spu->capabilities.n_formats; i++)
                 free(spu->capabilities.formats[i]);
         free(spu->problem);
+        guest_verdict_deinit(&spu->guest);
         *spu = (Spu){0};
 }
 

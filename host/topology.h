@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "host/guest-probe.h"
 #include "util/cleanup.h"
 #include "util/cpuset.h"
 
@@ -50,6 +51,7 @@ typedef struct Spu {
         SpuCapabilities capabilities;
         char *problem; /* NULL if ready and nothing is odd. A ready one may have a problem too (a bad caps
                           file) */
+        GuestVerdict guest; /* nobody has asked, after a scan */
 } Spu;
 
 typedef struct Topology {
@@ -74,4 +76,5 @@ Topology *topology_free(Topology *topology);
 DEFINE_CLEANUP(Topology *, topology_free)
 
 const Spu *topology_find(const Topology *topology, const char *name);
+/* As the tree tells of them. */
 bool spu_equal(const Spu *a, const Spu *b);

@@ -65,6 +65,8 @@ static long setting(const char *text, const char *key, unsigned i, long otherwis
                 for (unsigned k = 0; *p == ' '; k++, p = end) {
                         long value = strtol(p, &end, 10);
 
+                        if (end == p)
+                                break;
                         if (k == i)
                                 return value;
                 }

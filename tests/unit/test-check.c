@@ -139,13 +139,19 @@ static void test_input(void **state) {
 
 /* What is said of two instances together. */
 static void assert_guest(GuestSupport first, GuestSupport second, CheckStatus status, const char *reason) {
-        Manager manager = {0};
+        Spu spus[] = {
+                {.name = "arm_spe_0", .guest = {.advice = "first's"}},
+                {.name = "arm_spe_1", .guest = {.advice = "second's"}},
+        };
+        Topology topology = {.spus = spus, .n_spus = ELEMENTS_OF(spus)};
+        Manager manager = {.topology = &topology, .guest.kvm.advice = "nobody's"};
 
-        add_instance(&manager, "arm_spe_0", first, first == GUEST_SUPPORT_YES ? NULL : "Because.");
-        add_instance(&manager, "arm_spe_1", second, second == GUEST_SUPPORT_YES ? NULL : "So.");
+        add_instance(&manager, "arm_spe_0", first, "because");
+        add_instance(&manager, "arm_spe_1", second, "so");
         make(&manager);
         assert_int_equal(script.input.guest, status);
         assert_string_equal(script.guest_reason, reason);
+        assert_string_equal(script.input.guest_advice, strstr(reason, "arm_spe_0") ? "first's" : "second's");
         host_check_deinit(&manager.check);
         instance_table_deinit(&manager.model.instances);
 }
@@ -154,17 +160,18 @@ static void test_guest(void **state) {
         const GuestSupport yes = GUEST_SUPPORT_YES, no = GUEST_SUPPORT_NO, unknown = GUEST_SUPPORT_UNKNOWN;
 
         (void)state;
-        assert_guest(yes, yes, CHECK_OK, "arm_spe_0: KVM gives it to guests");
-        assert_guest(yes, no, CHECK_WARNING, "arm_spe_1: So.");
-        assert_guest(no, yes, CHECK_WARNING, "arm_spe_0: Because.");
-        assert_guest(unknown, yes, CHECK_WARNING, "arm_spe_0: Because.");
-        assert_guest(no, no, CHECK_FAILED, "arm_spe_0: Because.");
-        assert_guest(no, unknown, CHECK_UNKNOWN, "arm_spe_1: So.");
-        assert_guest(unknown, unknown, CHECK_UNKNOWN, "arm_spe_0: Because.");
+        assert_guest(yes, yes, CHECK_OK, "arm_spe_0: because.");
+        assert_guest(yes, no, CHECK_WARNING, "arm_spe_1: so.");
+        assert_guest(no, yes, CHECK_WARNING, "arm_spe_0: because.");
+        assert_guest(unknown, yes, CHECK_WARNING, "arm_spe_0: because.");
+        assert_guest(no, no, CHECK_FAILED, "arm_spe_0: because.");
+        assert_guest(no, unknown, CHECK_UNKNOWN, "arm_spe_1: so.");
+        assert_guest(unknown, unknown, CHECK_UNKNOWN, "arm_spe_0: because.");
 }
 
 /* An instance that is not ready is no instance to ask KVM for. */
 static void test_guest_of_none(void **state) {
+        char reason[] = "it is not there";
         Manager *manager = *state;
 
         add_instance(manager, "arm_spe_0", GUEST_SUPPORT_NO, "It is not there yet.");
@@ -172,6 +179,17 @@ static void test_guest_of_none(void **state) {
         make(manager);
         assert_int_equal(script.input.guest, CHECK_UNKNOWN);
         assert_string_equal(script.guest_reason, "There is no SPU that KVM could be asked for.");
+        assert_null(script.input.guest_advice);
+
+        /* But what KVM refuses altogether it would refuse to any. */
+        manager->guest.kvm.answer = GUEST_ANSWER_NO;
+        manager->guest.kvm.reason = reason;
+        manager->guest.kvm.advice = "Mend it.";
+        host_check_forget(&manager->check);
+        make(manager);
+        assert_int_equal(script.input.guest, CHECK_FAILED);
+        assert_string_equal(script.guest_reason, "No SPU is ready, and of KVM itself: it is not there.");
+        assert_string_equal(script.input.guest_advice, "Mend it.");
 }
 
 static void test_trampolines(void **state) {

@@ -29,6 +29,8 @@ static void test_defaults(void **state) {
         assert_int_equal(config->max_connections, 4096);
         assert_int_equal(config->max_connections_per_user, 2176);
         assert_int_equal(config->n_assignments, 0);
+        for (KvmNumber i = 0; i < _KVM_NUMBER_MAX; i++)
+                assert_int_equal(config->kvm_numbers[i], KVM_NUMBER_UNSET);
 
         /* Also where there is no group kvm: it is only the default. */
         assert_string_equal(warnings, "");
@@ -62,6 +64,14 @@ static void test_every_key(void **state) {
                                  "MaxLeasesPerUser=1048576\n"
                                  "MaxConnections=3\n"
                                  "MaxConnectionsPerUser=4\n"
+                                 "[KVM]\n"
+                                 "Capability=300\n"
+                                 "Feature=223\n"
+                                 "Group=65535\n"
+                                 "AttributeIrq=0\n"
+                                 "AttributeSpu=2\n"
+                                 "AttributeMaxBufferSize=\n"
+                                 "AttributeInit=1\n"
                                  "[Assignment web.one]\n"
                                  "Cpus=0-3,8\n"
                                  "Owner=guest\n"
@@ -98,6 +108,8 @@ static void test_every_key(void **state) {
         assert_int_equal(config->limits.max_leases_per_user, 1048576);
         assert_int_equal(config->max_connections, 3);
         assert_int_equal(config->max_connections_per_user, 4);
+        assert_memory_equal(config->kvm_numbers, ((int64_t[]){300, 223, 65535, 0, 2, KVM_NUMBER_UNSET, 1}),
+                            sizeof(config->kvm_numbers));
 
         assert_int_equal(config->n_assignments, 2);
         a = &config->assignments[0];
@@ -109,7 +121,7 @@ static void test_every_key(void **state) {
         assert_int_equal(a->owner, ASSIGNMENT_OWNER_GUEST);
         assert_string_equal(a->vm, "web 1");
         assert_string_equal(a->file, "/" CONF);
-        assert_int_equal(a->line, 22);
+        assert_int_equal(a->line, 30);
         a = &config->assignments[1];
         assert_string_equal(a->name, "the profiler's CPUs");
         assert_false(a->has_cpus);
@@ -224,6 +236,14 @@ static void test_bad_values(void **state) {
                           {"MaxLeases=1048577", "out of range (1 to 1048576)"},
                           {"MaxConnections=18446744073709551616", "out of range (1 to 1048576)"},
                   },
+          kvm[] =
+                  {
+                          {"Capability=KVM_CAP_ARM_SPE", "not a number"},
+                          {"Capability=-1", "not a number"},
+                          {"Group=65536", "out of range (0 to 65535)"},
+                          {"AttributeSpu=99999999999999999999", "out of range (0 to 65535)"},
+                          {"Feature=224", "out of range (0 to 223)"},
+                  },
           assignment[] = {
                   {"Cpus=0-", "not a list of CPUs (0-3,8)"},
                   {"Cpus=4096", "a CPU beyond 4095, the last one supported"},
@@ -237,6 +257,7 @@ static void test_bad_values(void **state) {
         } groups[] = {
                 {"Policy", policy, ELEMENTS_OF(policy)},
                 {"Limits", limits, ELEMENTS_OF(limits)},
+                {"KVM", kvm, ELEMENTS_OF(kvm)},
                 {"Assignment x", assignment, ELEMENTS_OF(assignment)},
         };
         const Tree *tree = *state;
@@ -381,7 +402,7 @@ static void test_table(void **state) {
                 assert_null(strstr(warnings, "unknown"));
                 config_free(config);
         }
-        assert_int_equal(n, 25);
+        assert_int_equal(n, 32);
 }
 
 int main(void) {

@@ -135,6 +135,8 @@ static void test_no_driver(void **state) {
         tree_mkdir(tree, "dev");
         assert_int_equal(mknodat(tree->fd, "dev/kvm", S_IFSOCK | 0600, 0), 0);
         expect(ask(tree, right, false, 8), GUEST_ANSWER_NO, GUEST_STEP_OPEN, ENXIO, "no KVM", "CONFIG_KVM");
+        expect(ask(tree, right, true, 8), GUEST_ANSWER_UNKNOWN, GUEST_STEP_OPEN, ENXIO, "not this machine",
+               NULL);
 }
 
 /* ENOTTY, or what a user emulator says of the ioctls that it does not hand on. */
