@@ -18,6 +18,7 @@ import time
 import unittest
 
 import tree
+import uevents
 from wire import ADMIN, BROKER, DEADLINE, SERVICE, Client, VarlinkError
 
 PROGRAM = os.environ.get("SPE_BROKER", "")
@@ -357,7 +358,7 @@ class TestCase(unittest.TestCase):
             )
 
 
-def main():
+def main(needs_uevents=False):
     """Runs the calling file's tests; skips where there is no daemon or no right to be other users."""
     if not PROGRAM or not os.access(PROGRAM, os.X_OK):
         print("SPE_BROKER names no program")
@@ -365,4 +366,6 @@ def main():
     if os.geteuid() != 0:
         print("needs root: the tests act as several users")
         sys.exit(77)
+    if not needs_uevents:
+        uevents.enter_quiet_network()
     unittest.main(verbosity=2)

@@ -211,4 +211,4 @@ class TestGuest(harness.TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(needs_uevents=True)

@@ -450,4 +450,4 @@ if __name__ == "__main__":
         if not os.access(uevents.CPU, os.W_OK):
             print(f"{uevents.CPU} cannot be written")
             sys.exit(77)
-    harness.main()
+    harness.main(needs_uevents=True)

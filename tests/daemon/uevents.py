@@ -11,6 +11,7 @@ import struct
 import sys
 
 CLONE_NEWNET = 0x40000000
+CLONE_NEWUSER = 0x10000000
 NETLINK_KOBJECT_UEVENT = 15
 KERNEL_GROUP = 1
 REQUEST = 1
@@ -29,6 +30,27 @@ def enter_private_network():
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) < 0:
         print("no network namespace of our own:", os.strerror(ctypes.get_errno()))
         sys.exit(77)
+
+
+def enter_quiet_network():
+    """From now on what this process starts hears no uevents, which other tests cause at any time: the kernel sends them
+    only to network namespaces of its own first user namespace, and this one belongs to another. Where that cannot be
+    had, they are heard."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        theirs.send(b"y" if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0 else b"n")
+        theirs.recv(1)
+        os._exit(0)
+    theirs.close()
+    if ours.recv(1) == b"y":
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        libc.setns(namespace, CLONE_NEWNET)
+        os.close(namespace)
+    ours.close()
+    os.waitpid(pid, 0)
 
 
 def trigger(path=CPU, action="online"):
