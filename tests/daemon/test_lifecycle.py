@@ -367,6 +367,22 @@ class TestNames(LifecycleCase):
         self.swapped(9, 8)
         self.back(stream, big, instance="arm_spe_0")
 
+    def test_renumbered(self):
+        """It comes back under a number that is new; the old one is nobody's then."""
+        self.start()
+        lease, stream = self.acquire(locked=BUFFER, cpus="4-7")
+        self.remove(1)
+        self.away(stream, lease)
+        self.host.instance(2, "4-11", type=9)
+        self.rescan()
+        self.assertIsNone(self.daemon.instance("arm_spe_1"))
+        self.back(stream, lease, instance="arm_spe_2")
+        self.assertEqual(
+            [self.event() for _ in range(5)],
+            ["arm_spe_1 gone", "lease updated 4-7", "arm_spe_2 ready", "lease restored 4-7", "arm_spe_1 gone"],
+        )
+        self.assertEqual(self.daemon.instance("arm_spe_2")["leases"], 1)
+
     def test_one_by_one(self):
         """The other SPU comes back first, under this one's name and type: it is not mistaken for it."""
         self.start()
