@@ -207,6 +207,7 @@ int check_driver_probe(Readiness *readiness) {
         const HostFacts *facts = &readiness->facts;
         const SpeProbe *failure = kernel_messages_failure(&facts->log), *probed;
         Answer bound;
+        bool loaded;
         int r;
 
         if (facts->ready)
@@ -227,10 +228,11 @@ int check_driver_probe(Readiness *readiness) {
         if (bound == ANSWER_YES)
                 return readiness_say(readiness, CHECK_DRIVER_PROBE, CHECK_OK,
                                      "The driver has taken the device that is there for it.");
-        if (bound == ANSWER_NO && facts->device == ANSWER_YES)
+        loaded = readiness->checks[CHECK_DRIVER_LOADED].status == CHECK_OK;
+        if (loaded && bound == ANSWER_NO && facts->device == ANSWER_YES)
                 return say_not_bound(readiness);
-        r = readiness_say(readiness, CHECK_DRIVER_PROBE, CHECK_UNKNOWN,
-                          "Whether the driver's probe failed: %s.",
+        r = readiness_say(readiness, CHECK_DRIVER_PROBE, CHECK_UNKNOWN, "The driver %s, and %s.",
+                          loaded ? "is there" : "is not known to be there",
                           readiness_log_problem(readiness) ?: "the kernel log says nothing of it");
         return r < 0 ? r : readiness_advise_log(readiness, CHECK_DRIVER_PROBE);
 }

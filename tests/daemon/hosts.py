@@ -78,10 +78,12 @@ class Host(Tree):
             self.say(*BOOT.format(midr=midr, release=release, el=el).splitlines())
 
     def cores(self, cpus, midr):
-        for part in cpus.split(","):
-            first, _, last = part.partition("-")
-            for cpu in range(int(first), int(last or first) + 1):
-                self.write(f"sys/devices/system/cpu/cpu{cpu}/regs/identification/midr_el1", f"0x{midr:016x}")
+        """The type of these CPUs; all are one directory, which is quicker written than many."""
+        first, _, last = cpus.partition("-")
+        directory = self.root / "sys/devices/system/cpu"
+        self.write(f"sys/devices/system/cpu/cpu{first}/regs/identification/midr_el1", f"0x{midr:016x}")
+        for cpu in range(int(first) + 1, int(last or first) + 1):
+            (directory / f"cpu{cpu}").symlink_to(f"cpu{first}")
 
     def say(self, *lines):
         """What the kernel says next."""
@@ -260,6 +262,41 @@ def altra_kpti_reloaded(root):
     return host
 
 
+def altra_kpti_not_loaded(root):
+    """Nobody has tried yet, and it is known that it would fail."""
+    host = Host(root, "0-79", NEOVERSE_N1)
+    host.write("sys/devices/system/cpu/vulnerabilities/meltdown", "Not affected")
+    host.acpi()
+    host.say("CPU features: kernel page table isolation forced ON by KASLR",
+             "CPU features: detected: Kernel page table isolation (KPTI)")
+    host.kvm()
+    return host
+
+
+def kpti_for_meltdown(root):
+    """The log's beginning is lost, and sysfs has it."""
+    host = neoverse_v1(root)
+    host.lines = ["kvm [1]: VHE mode initialized successfully"]
+    host.say()
+    host.write("sys/devices/system/cpu/vulnerabilities/meltdown", "Mitigation: PTI")
+    return host
+
+
+def kpti_vulnerable(root):
+    host = kpti_for_meltdown(root)
+    host.write("sys/devices/system/cpu/vulnerabilities/meltdown", "Vulnerable")
+    return host
+
+
+def kpti_unknown(root):
+    """The log begins in the midst of the CPU features, after KPTI's line or not."""
+    host = kpti_for_meltdown(root)
+    host.write("sys/devices/system/cpu/vulnerabilities/meltdown", "Not affected")
+    host.lines.insert(0, "CPU features: detected: Virtualization Host Extensions")
+    host.say()
+    return host
+
+
 def altra_kpti_off(root):
     """The cure, with the driver not loaded yet."""
     host = Host(root, "0-79", NEOVERSE_N1)
@@ -313,6 +350,22 @@ def probe_failed(root, *words, core=None, device=ACPI, before=None):
 
 def probe_no_memory(root):
     return probe_failed(root, core=12)
+
+
+def probe_no_memory_builtin(root):
+    """A driver that is built in cannot be loaded again."""
+    host = probe_failed(root, core=12)
+    host.remove("sys/module/arm_spe_pmu")
+    host.modules("builtin")
+    return host
+
+
+def module_coming(root):
+    """It is just being loaded."""
+    host = neoverse_v1(root)
+    host.driver(bound=())
+    host.write("sys/module/arm_spe_pmu/initstate", "coming")
+    return host
 
 
 def probe_no_interrupt(root):
@@ -399,6 +452,15 @@ def vm_device_tree(root):
     host.remove("sys/class")
     host.node("", b"linux,dummy-virt\0")
     host.node("pmu", b"arm,armv8-pmuv3\0")
+    return host
+
+
+def vm_driver_not_built(root):
+    """Nothing has looked for SPE in this one: that its core type has it says nothing."""
+    host = virtual(root, "QEMU", "KVM Virtual Machine")
+    host.acpi(device=False)
+    host.config(ARM_SPE_PMU=None, KVM="y", BPF_LSM="y")
+    host.modules("none")
     return host
 
 
@@ -509,6 +571,34 @@ def kvm_nvhe_old_words(root):
 
 def kvm_protected(root):
     return with_kvm(root, "Protected hVHE", "kvm-arm.mode=protected")
+
+
+def kvm_nvhe_log_lost(root):
+    """The mode stands on the command line too, where '_' is as good as '-'."""
+    host = with_kvm(root, "VHE", "kvm_arm.mode=protected", "kvm_arm.mode=nvhe")
+    host.lines = ["eth0: link up"]
+    host.say()
+    return host
+
+
+def kvm_protected_log_lost(root):
+    host = with_kvm(root, "VHE", "kvm-arm.mode=protected")
+    host.lines = ["eth0: link up"]
+    host.say()
+    return host
+
+
+def kvm_mode_log_lost(root):
+    host = with_kvm(root, "VHE")
+    host.lines = ["eth0: link up"]
+    host.say()
+    return host
+
+
+def kvm_error(root):
+    host = with_kvm(root, None)
+    host.say("kvm [1]: error initializing Hyp mode: -12")
+    return host
 
 
 def kvm_disabled(root):

@@ -184,7 +184,7 @@ static void test_long_lsm_list(void **state) {
 static void test_running(void **state) {
         const Tree *tree = *state;
         uid_t user = geteuid();
-        Answers answers;
+        Answers answers, foreign;
 
         tree_put(tree, "var/log/kmsg", "kvm [1]: VHE mode initialized successfully\n");
         tree_put(tree, "dev/kmsg", "");
@@ -198,10 +198,18 @@ static void test_running(void **state) {
         assert_int_equal(fchmod(tree->fd, 0755), 0);
         assert_int_equal(fchmodat(tree->fd, "dev", 0755, 0), 0);
         assert_int_equal(fchmodat(tree->fd, "dev/kmsg", 0, 0), 0);
+        assert_int_equal(fchmodat(tree->fd, "var", 0755, 0), 0);
+        assert_int_equal(fchmodat(tree->fd, "var/log", 0755, 0), 0);
+        assert_int_equal(fchmodat(tree->fd, "var/log/kmsg", 0, 0), 0);
         if (user == 0)
                 assert_int_equal(seteuid(65534), 0);
         assert_int_equal(readiness_check(&answers.input, &answers.checks, &answers.n), 0);
+        answers.input.foreign = true;
+        assert_int_equal(readiness_check(&answers.input, &foreign.checks, &foreign.n), 0);
         assert_int_equal(seteuid(user), 0);
+        assert_check(&foreign, "kvm-mode", CHECK_UNKNOWN,
+                     "KVM's mode stands in the kernel log only: the kernel log may not be read.", NULL);
+        readiness_free(foreign.checks, foreign.n);
         assert_check(&answers, "kvm-mode", CHECK_UNKNOWN,
                      "KVM's mode stands in the kernel log only: the kernel log may not be read.",
                      "sysctl kernel.dmesg_restrict=0");
@@ -236,6 +244,73 @@ static void test_given(void **state) {
         answers_done(&answers);
 }
 
+/* Some SPUs are given and others not: that takes KVM too. */
+static void test_given_some(void **state) {
+        Answers answers;
+        Check *checks;
+
+        put_spu(*state);
+        ask(*state, &answers);
+        checks = answers.checks;
+        answers.input.guest = CHECK_WARNING;
+        answers.input.guest_reason = "One of two.";
+        assert_int_equal(readiness_check(&answers.input, &answers.checks, &answers.n), 0);
+        readiness_free(checks, answers.n);
+        assert_check(&answers, "kvm-mode", CHECK_OK, "KVM gives SPE to guests in this mode.", NULL);
+        assert_check(&answers, "guest", CHECK_WARNING, "One of two.", NULL);
+        answers_done(&answers);
+}
+
+/* Kernels before 6.1 do not name their architecture; /proc/cpuinfo of many CPUs is long. */
+static void test_architecture(void **state) {
+        static char cpuinfo[1 << 20];
+        Answers answers;
+
+        for (size_t i = 0; i + 128 < sizeof(cpuinfo); i += strlen(cpuinfo + i))
+                (void)snprintf(cpuinfo + i, 128, "processor\t: 0\nvendor_id\t: GenuineIntel\n\n");
+        tree_put(*state, "proc/cpuinfo", cpuinfo);
+        ask(*state, &answers);
+        assert_check(&answers, "cpu", CHECK_FAILED,
+                     "SPE is a part of Arm's 64-bit CPUs, and this machine is x86.", NULL);
+        answers_done(&answers);
+
+        tree_put(*state, "proc/cpuinfo", "processor\t: 0\nCPU implementer\t: 0x41\n");
+        ask(*state, &answers);
+        assert_check(&answers, "cpu", CHECK_UNKNOWN,
+                     "Only the driver can tell whether these CPUs have SPE, and it has not.", NULL);
+        answers_done(&answers);
+
+        tree_put(*state, "sys/hypervisor/type", "xen\n");
+        ask(*state, &answers);
+        assert_check(&answers, "cpu", CHECK_UNKNOWN,
+                     "This is a virtual machine (Xen), and only the driver can tell whether it has SPE.",
+                     NULL);
+        answers_done(&answers);
+}
+
+/* A release becomes part of paths, and stays below them. */
+static void test_release(void **state) {
+        Answers answers;
+
+        tree_put(*state, "proc/sys/kernel/arch", "aarch64\n");
+        tree_put(*state, "elsewhere/modules.builtin", "kernel/drivers/perf/arm_spe_pmu.ko\n");
+        tree_mkdir(*state, "lib/modules");
+        tree_put(*state, "proc/sys/kernel/osrelease", "../../elsewhere\n");
+        ask(*state, &answers);
+        assert_check(&answers, "driver-built", CHECK_UNKNOWN,
+                     "Neither the lists of modules nor the configuration of this kernel can be read.", NULL);
+        answers_done(&answers);
+        tree_put(*state, "lib/modules/x/modules.builtin", "kernel/drivers/perf/arm_spe_pmu.ko\n");
+        tree_put(*state, "proc/sys/kernel/osrelease", "x/../x\n");
+        ask(*state, &answers);
+        assert_int_equal(answers.checks[3].status, CHECK_UNKNOWN);
+        answers_done(&answers);
+        tree_put(*state, "proc/sys/kernel/osrelease", "x\n");
+        ask(*state, &answers);
+        assert_check(&answers, "driver-built", CHECK_OK, "The driver is built into the kernel.", NULL);
+        answers_done(&answers);
+}
+
 static void test_statuses(_unused_ void **state) {
         assert_string_equal(check_status_to_string(CHECK_OK), "ok");
         assert_string_equal(check_status_to_string(CHECK_WARNING), "warning");
@@ -252,6 +327,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_long_lsm_list, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_running, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_given, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_given_some, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_architecture, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_release, tree_setup, tree_teardown),
                 cmocka_unit_test(test_statuses),
         };
 
