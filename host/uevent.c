@@ -11,6 +11,7 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #include <netlink/socket.h>
 
 #include "host/uevent.h"
+#include "util/fs.h"
 
 /* The kernel's multicast group; udevd's is 2. */
 #define KERNEL_GROUP 1
@@ -32,6 +34,9 @@
 
 #define MODALIAS_OF_SPE "statistical-profiling-extension"
 #define NAME_OF_SPE     "arm,spe-v1"
+
+/* How many there are in /proc/PID/uid_map. */
+#define ALL_USERS "4294967295"
 
 #define UEVENT_ALL (UEVENT_TOPOLOGY | UEVENT_KVM)
 
@@ -191,11 +196,27 @@ static int subscribe(struct nl_sock *socket) {
         return r;
 }
 
+/* Only there the kernel's uevents come, and are root's. All users map to themselves in it. */
+static bool is_initial_user_namespace(void) {
+        char map[128];
+        size_t n;
+        int r;
+
+        r = fs_read_line(AT_FDCWD, "/proc/self/uid_map", map, sizeof(map), &n);
+        return r == 0 ? strstr(map, ALL_USERS) != NULL : r == FS_E_NOT_FOUND;
+}
+
 int uevent_monitor_new(UeventMonitor **ret_monitor, const char **ret_reason) {
-        _cleanup_(close_socket) struct nl_sock *socket = nl_socket_alloc();
+        _cleanup_(close_socket) struct nl_sock *socket = NULL;
         UeventMonitor *monitor;
         int r;
 
+        if (!is_initial_user_namespace()) {
+                *ret_reason = "the kernel sends none to user namespaces";
+                return UEVENT_E_UNAVAILABLE;
+        }
+
+        socket = nl_socket_alloc();
         if (!socket)
                 return -ENOMEM;
         r = subscribe(socket);

@@ -253,11 +253,11 @@ static UeventNews drain(const Fixture *fixture) {
         return sum;
 }
 
-static void kernel_event(const char *path, const char *action) {
+static void write_text(const char *path, const char *text) {
         _cleanup_(closep) int fd = open(path, O_WRONLY | O_CLOEXEC);
 
         assert_true(fd >= 0);
-        assert_int_equal(write(fd, action, strlen(action)), strlen(action));
+        assert_int_equal(write(fd, text, strlen(text)), strlen(text));
 }
 
 static uint32_t port_of(int fd) {
@@ -280,7 +280,7 @@ static void test_kernel(void **state) {
 
         require_root();
         (void)drain(*state);
-        kernel_event(CPU_UEVENT, "online");
+        write_text(CPU_UEVENT, "online");
         news = drain(*state);
         assert_true(news.kinds & UEVENT_TOPOLOGY);
         assert_true(news.n_host >= 1);
@@ -388,7 +388,7 @@ static void test_overrun(void **state) {
                 0);
         for (unsigned i = 0; i < 2000; i++)
                 (void)send_to(fixture, 0, 1, CPU_MESSAGE, sizeof(CPU_MESSAGE));
-        kernel_event(CPU_UEVENT, "online");
+        write_text(CPU_UEVENT, "online");
 
         uevent_monitor_receive(fixture->monitor, &news);
         assert_int_equal(news.n_lost, 1);
@@ -428,6 +428,32 @@ static void test_bounded(void **state) {
         assert_true(n_calls > 1);
 }
 
+/* In a child: a user namespace of its own, in which it is root, and has a socket like any other. */
+static void test_user_namespace(_unused_ void **state) {
+        UeventMonitor *monitor = NULL;
+        const char *reason = NULL;
+        int status;
+        pid_t pid;
+
+        require_root();
+        pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                if (uevent_monitor_new(&monitor, &reason) != 0)
+                        _exit(1);
+                uevent_monitor_free(monitor);
+                if (unshare(CLONE_NEWUSER) < 0)
+                        _exit(77);
+                write_text("/proc/self/uid_map", "0 0 1");
+                _exit(uevent_monitor_new(&monitor, &reason) == UEVENT_E_UNAVAILABLE && reason ? 0 : 2);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status));
+        if (WEXITSTATUS(status) == 77)
+                skip();
+        assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_cpu),
@@ -447,6 +473,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_spoofed_oversized, monitor_setup, monitor_teardown),
                 cmocka_unit_test_setup_teardown(test_unprivileged, monitor_setup, monitor_teardown),
                 cmocka_unit_test_setup_teardown(test_overrun, monitor_setup, monitor_teardown),
+                cmocka_unit_test(test_user_namespace),
                 cmocka_unit_test_setup_teardown(test_bounded, monitor_setup, monitor_teardown),
         };
 
