@@ -33,7 +33,7 @@
 #define ANSWERED_NO (-1)
 
 #define ADVICE_NO_KVM     "boot a kernel with CONFIG_KVM, on firmware that starts it in EL2"
-#define ADVICE_PERMISSION "usermod -aG kvm spe-broker && systemctl restart spe-broker"
+#define ADVICE_PERMISSION "chgrp kvm /dev/kvm && chmod g+rw /dev/kvm && systemctl restart spe-broker"
 #define ADVICE_INTERFACE  "boot a kernel whose KVM has SPE, in VHE mode, and load arm_spe_pmu"
 #define ADVICE_NUMBERS    "set the numbers of this kernel's <linux/kvm.h> in section [KVM] of spe-broker.conf"
 #define ADVICE_COMPARE    "compare section [KVM] of spe-broker.conf with this kernel's <linux/kvm.h>"

@@ -131,8 +131,10 @@ def accounts(_source, work):
         status2, text2 = output("systemd-tmpfiles", "--create", "--root", root,
                                 os.path.join(lib, "tmpfiles.d/spe-broker.conf"))
         registry = os.path.join(root, "run/varlink/registry")
-        print(text, text2, users)
-        return (status == 0 and status2 == 0 and users.startswith("spe-broker:") and users.count("\n") == 1
+        with open(os.path.join(root, "etc/group"), encoding="utf-8") as f:
+            groups = {line.split(":")[0] for line in f}
+        print(text, text2, users, groups)
+        return (status == 0 and status2 == 0 and groups == {"spe-broker", "kvm"} and users.startswith("spe-broker:") and users.count("\n") == 1
                 and users.strip().endswith("/nologin") and os.stat(registry).st_mode & 0o7777 == 0o755)
 
 
