@@ -24,7 +24,7 @@
 #include "host/uevent.h"
 #include "util/clock.h"
 
-#define RESCAN_INTERVAL_USEC (20 * USEC_PER_MSEC)
+#define RESCAN_INTERVAL_USEC (10 * USEC_PER_MSEC)
 #define RESCAN_PAUSE_FACTOR  9 /* to what it took */
 
 /* When to look again without a uevent: the time doubles with each such look. */

@@ -18,7 +18,7 @@ import harness
 import tree
 import uevents
 
-RESCAN_INTERVAL = 0.02  # at most one rescan in so many seconds
+RESCAN_INTERVAL = 0.01  # at most one rescan in so many seconds
 BATCH = 10
 BURST = 100  # the socket holds them, also where net.core.rmem_max is small
 KVM_CREATE_VM = 0xAE01
@@ -86,7 +86,7 @@ class TestCase(harness.TestCase):
             n += 1
         self.fail(f"each of {n} times it led to a rescan")
 
-    def repeat(self, action, seconds=5 * RESCAN_INTERVAL):
+    def repeat(self, action, seconds=10 * RESCAN_INTERVAL):
         """Does it again and again for some time, in which a rescan would have come."""
         n, end = 0, time.monotonic() + seconds
         while time.monotonic() < end:
