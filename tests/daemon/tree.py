@@ -39,7 +39,8 @@ class Tree:
         """Replaces a file (or whatever is there) whole, so that a scan never sees half of it."""
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        self.remove(path)
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
         beside = target.with_name(f".{target.name}.new")
         beside.write_bytes(text if isinstance(text, bytes) else f"{text}\n".encode())
         beside.rename(target)
