@@ -138,6 +138,8 @@ class TestGuest(harness.TestCase):
         self.assertIn("KVM knows no SPU", told["guestReason"])
         self.assertEqual(broker.lease(held["leaseId"])["state"], "granted")
         self.refused("GuestUnsupported", client, "Acquire", request=request(cpus="2"))
+        moved = client.call("Update", leaseId=held["leaseId"], cpus="0,3")["lease"]
+        self.assertEqual((moved["state"], moved["cpus"]), ("granted", "0,3"))
 
         self.kvm(broker, (8, 9))
         broker.call("Rescan")
