@@ -67,7 +67,8 @@ static const struct Meaning {
          "Boot a kernel with CONFIG_BPF_LSM=y and CONFIG_FUNCTION_TRACER=y."},
         {STEP_LOAD, EPERM, DENIED, DENIED_ADVICE},
         {STEP_ATTACH, EPERM, DENIED, DENIED_ADVICE},
-        {STEP_ATTACH, ERRNO_ENOTSUPP, "its functions cannot call BPF programs (arm64 before 6.4)",
+        {STEP_ATTACH, ERRNO_ENOTSUPP,
+         "this kernel cannot call BPF programs from its functions (arm64 before 6.4)",
          "Boot a kernel of 6.4 or later."},
 };
 

@@ -244,7 +244,7 @@ static void test_does_not_attach(void **state) {
                 assert_int_equal(probe.result, BPF_PROBE_REFUSED);
                 assert_says(&probe, type == 0 ? "type fentry loads but does not attach"
                                               : "type LSM loads but does not attach");
-                assert_says(&probe, "errno 524 (ENOTSUPP), its functions cannot call BPF programs");
+                assert_says(&probe, "errno 524 (ENOTSUPP), this kernel cannot call BPF programs");
                 assert_string_equal(probe.advice, "Boot a kernel of 6.4 or later.");
                 assert_int_equal(script.n_attached, type + 1);
         }
