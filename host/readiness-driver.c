@@ -47,6 +47,11 @@ int check_driver_built(Readiness *readiness) {
 
         if (readiness_follows(readiness, CHECK_DRIVER_BUILT, CAUSE(CHECK_CPU), &r))
                 return r;
+        if (readiness->facts.ready && readiness->facts.build < DRIVER_BUILD_MODULE)
+                return readiness_say(readiness, CHECK_DRIVER_BUILT, CHECK_OK,
+                                     "The kernel has the driver: %s is registered.",
+                                     readiness->facts.ready->name);
+
         switch (readiness->facts.build) {
         case DRIVER_BUILD_BUILTIN:
                 return readiness_say(readiness, CHECK_DRIVER_BUILT, CHECK_OK,
@@ -64,10 +69,6 @@ int check_driver_built(Readiness *readiness) {
                                   kernel);
                 return r < 0 ? r : advise_build(readiness, kernel);
         default:
-                if (readiness->facts.ready)
-                        return readiness_say(readiness, CHECK_DRIVER_BUILT, CHECK_OK,
-                                             "The kernel has the driver: %s is registered.",
-                                             readiness->facts.ready->name);
                 return readiness_say(readiness, CHECK_DRIVER_BUILT, CHECK_UNKNOWN,
                                      "Neither the lists of modules nor the configuration of %s can be read.",
                                      kernel);

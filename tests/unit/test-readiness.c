@@ -311,6 +311,44 @@ static void test_release(void **state) {
         answers_done(&answers);
 }
 
+/* What is installed for this kernel may differ from what runs; an SPU that is there proves its driver. */
+static void test_proven_driver(void **state) {
+        Answers answers;
+
+        tree_put(*state, "proc/sys/kernel/osrelease", "x\n");
+        tree_put(*state, "boot/config-x", "# CONFIG_ARM_SPE_PMU is not set\n");
+        ask(*state, &answers);
+        assert_check(&answers, "driver-built", CHECK_FAILED,
+                     "The driver arm_spe_pmu is neither built into kernel x nor among its modules.",
+                     "Boot a kernel that is built with CONFIG_ARM_SPE_PMU=m.");
+        answers_done(&answers);
+        put_spu(*state);
+        ask(*state, &answers);
+        assert_check(&answers, "driver-built", CHECK_OK,
+                     "The kernel has the driver: arm_spe_0 is registered.", NULL);
+        answers_done(&answers);
+}
+
+static void test_paranoid(void **state) {
+        static const struct {
+                const char *text;
+                CheckStatus status;
+        } levels[] = {
+                {"-1\n", CHECK_WARNING}, {"0\n", CHECK_WARNING}, {"1\n", CHECK_OK},
+                {"4\n", CHECK_OK},       {"x\n", CHECK_UNKNOWN}, {"\n", CHECK_UNKNOWN},
+        };
+
+        for (size_t i = 0; i < ELEMENTS_OF(levels); i++) {
+                Answers answers;
+
+                tree_put(*state, "proc/sys/kernel/perf_event_paranoid", levels[i].text);
+                ask(*state, &answers);
+                assert_string_equal(answers.checks[8].name, "perf-paranoid");
+                assert_int_equal(answers.checks[8].status, levels[i].status);
+                answers_done(&answers);
+        }
+}
+
 static void test_statuses(_unused_ void **state) {
         assert_string_equal(check_status_to_string(CHECK_OK), "ok");
         assert_string_equal(check_status_to_string(CHECK_WARNING), "warning");
@@ -330,6 +368,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_given_some, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_architecture, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_release, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_proven_driver, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_paranoid, tree_setup, tree_teardown),
                 cmocka_unit_test(test_statuses),
         };
 
