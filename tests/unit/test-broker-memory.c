@@ -7,6 +7,8 @@
 
 #include "tests/unit/failing-allocator.h"
 
+#include <fcntl.h>
+
 #include "tests/unit/broker-fixture.h"
 
 #include "broker/end.h"
@@ -146,6 +148,49 @@ static void test_assign(void **state) {
         assert_int_equal(broker->manager->model.instances.n, 2);
 }
 
+/* Has the two SPUs swap their names. */
+static void swap_names(const Broker *broker) {
+        char devices[256];
+        int fd;
+
+        (void)snprintf(devices, sizeof(devices), "%s/run/spe-broker/simulated/sys/bus/event_source/devices",
+                       broker->path);
+        fd = open(devices, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_true(fd >= 0);
+        assert_int_equal(renameat2(fd, "arm_spe_0", fd, "arm_spe_1", RENAME_EXCHANGE), 0);
+        close(fd);
+}
+
+static void check_and_swap(Broker *broker) {
+        const InstanceTable *instances = &broker->manager->model.instances;
+
+        check_whole(broker);
+        assert_int_equal(instances->n, 2);
+        assert_int_equal(instances->entries[0]->n_leases + instances->entries[1]->n_leases, 2);
+        swap_names(broker);
+}
+
+/* Leases that follow their SPUs, or do not for now. */
+static void test_rescan(void **state) {
+        Broker *broker = *state;
+        _cleanup_(client_freep) Client *client = client_new(broker);
+        LeaseId first = acquire_for(client, getpid(), "a", "0-1", "exclusive"),
+                second = acquire_for(client, getpid(), "b", "5", "guest");
+        const Lease *lease = find(broker, first);
+
+        try_all(broker, ADMIN "Rescan", false, "{}", check_and_swap);
+        assert_fine(client_call(client, ADMIN "Rescan", NULL));
+        check_whole(broker);
+        assert_true(cpuset_is_subset(&lease->cpus, &lease->instance->cpus));
+        assert_int_equal(cpuset_count(&lease->usable), 2);
+        assert_ptr_equal(lease->charge.instance, lease->instance);
+        lease = find(broker, second);
+        assert_true(cpuset_is_subset(&lease->cpus, &lease->instance->cpus));
+        assert_int_equal(lease->now_pmu_type, lease->instance->pmu_type);
+        assert_true(LIST_EMPTY(&broker->manager->leases.away));
+        release_all(broker);
+}
+
 static void test_streams(void **state) {
         Broker *broker = *state;
         _cleanup_(client_freep) Client *client = client_new(broker);
@@ -205,6 +250,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_acquire, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_refusals, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_assign, broker_setup, broker_teardown),
+                cmocka_unit_test_setup_teardown(test_rescan, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_streams, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_waiters, broker_setup, broker_teardown),
         };
