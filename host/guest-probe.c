@@ -251,14 +251,14 @@ static const struct {
                                 "KVM_HAS_DEVICE_ATTR of IRQ",
                                 {ENXIO},
                                 WEIGHT_FACT_BY_NUMBERS,
-                                "KVM has not the attribute for SPE's interrupt",
+                                "KVM lacks the attribute for SPE's interrupt",
                                 ADVICE_COMPARE,
                                 KVM_NUMBER_ATTRIBUTE_IRQ},
         [GUEST_STEP_HAS_SPU] = {take_has,
                                 "KVM_HAS_DEVICE_ATTR of SPU",
                                 {ENXIO},
                                 WEIGHT_FACT_BY_NUMBERS,
-                                "KVM has not the attribute that names the SPU",
+                                "KVM lacks the attribute that names the SPU",
                                 ADVICE_COMPARE,
                                 KVM_NUMBER_ATTRIBUTE_SPU},
         [GUEST_STEP_HAS_MAX_BUFFER_SIZE] = {take_has_max_buffer_size,
@@ -272,7 +272,7 @@ static const struct {
                                  "KVM_HAS_DEVICE_ATTR of INIT",
                                  {ENXIO},
                                  WEIGHT_FACT_BY_NUMBERS,
-                                 "KVM has not the attribute that enables SPE",
+                                 "KVM lacks the attribute that enables SPE",
                                  ADVICE_COMPARE,
                                  KVM_NUMBER_ATTRIBUTE_INIT},
         [GUEST_STEP_IRQ] = {take_irq,
@@ -318,11 +318,11 @@ static int describe(GuestStep step, int error, char **ret_text) {
 static int doubt(GuestVerdict *verdict) {
         char *text;
 
-        if (asprintf(&text,
-                     "no kernel header that spe-broker was built with names KVM's numbers for SPE, nor does "
-                     "its "
-                     "configuration; asked with guesses: %s",
-                     verdict->reason) < 0)
+        if (asprintf(
+                    &text,
+                    "KVM's numbers for SPE are known neither from the kernel header at compile time nor from "
+                    "the configuration; with guesses: %s",
+                    verdict->reason) < 0)
                 return -ENOMEM;
 
         free(verdict->reason);

@@ -206,7 +206,9 @@ static int vcpu_init(int fd, Object *vcpu, const KvmVcpuInit *init) {
                 return fail(EINVAL);
         for (long i = 0; i < 224; i++)
                 if (init->features[i / 32] & UINT32_C(1) << (i % 32)) {
-                        if (i != feature || setting(vcpu->text, "capability", 1, 1) == 0)
+                        if (i != feature)
+                                return fail(ENOENT); /* 6.12's word */
+                        if (setting(vcpu->text, "capability", 1, 1) == 0)
                                 return fail(EINVAL);
                         vcpu->has_spe = true;
                 }

@@ -96,7 +96,7 @@ class TestGuest(harness.TestCase):
         """What KVM says to a guess refuses nothing, and grants nothing."""
         broker = self.model(config="")
         self.assertEqual(self.guests(broker), ["unknown", "unknown"])
-        self.assertIn("names KVM's numbers for SPE", self.reason(broker))
+        self.assertIn("KVM's numbers for SPE are known neither", self.reason(broker))
         broker.call("Acquire", request=request())
         self.kvm(broker, ())
         broker.call("Rescan")
@@ -207,7 +207,7 @@ class TestGuest(harness.TestCase):
             (broker.root / "dev/kvm").symlink_to("/dev/kvm")
             broker.start()
             self.assertNotIn("yes", self.guests(broker))
-            if platform.machine() != "aarch64":
+            if platform.machine() != "aarch64" and not os.environ.get("SPE_EMULATED"):
                 self.assertEqual(self.reason(broker), "only KVM on arm64 can be asked")
             broker.stop()
 

@@ -276,7 +276,7 @@ static void test_steps(void **state) {
                 }
                 if (cases[i].by_number)
                         expect(ask(tree, unset, false, 8), GUEST_ANSWER_UNKNOWN, cases[i].step,
-                               cases[i].refusal, "asked with guesses", "section [KVM]");
+                               cases[i].refusal, "with guesses", "section [KVM]");
                 else
                         expect(ask(tree, unset, false, 8), GUEST_ANSWER_NO, cases[i].step, cases[i].refusal,
                                name, cases[i].step == GUEST_STEP_VM ? "CONFIG_KVM" : NULL);
@@ -309,7 +309,7 @@ static void test_guesses(void **state) {
                                "knows no maximum", NULL);
                 else
                         expect(ask(tree, configured, false, 8), GUEST_ANSWER_UNKNOWN, GUEST_STEP_SPU, 0,
-                               "asked with guesses: KVM takes it", "section [KVM]");
+                               "with guesses: KVM takes it", "section [KVM]");
         }
 }
 

@@ -18,7 +18,7 @@
 #define CONF    "/etc/spe-broker/spe-broker.conf"
 #define NO_HOST "the host looked at is not this machine"
 #define NO_TYPE "KVM is not asked before it is ready"
-#define GUESSED "asked with guesses"
+#define GUESSED "with guesses"
 
 static void write_file(const Broker *broker, const char *path, const char *mode, const char *text) {
         char name[256], *slash;
