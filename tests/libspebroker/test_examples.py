@@ -10,6 +10,10 @@ import threading
 import harness
 
 SOURCE = pathlib.Path(os.environ["SPE_SOURCE_DIR"])
+sys.path.insert(0, str(SOURCE / "tests/cli"))
+
+from fake import HOLD, Fake, lease  # noqa: E402
+
 EXAMPLES = {"c": [os.environ["SPE_EXAMPLE"]], "python": [sys.executable, "-B", str(SOURCE / "examples/vmm.py")]}
 
 
@@ -97,6 +101,22 @@ class TestExamples(harness.TestCase):
             self.assertEqual(process.stdout.readline(), "KVM_ARM_VCPU_SPE_SPU 33\n")
             process.terminate()
             self.assertEqual(self.end(process, 0)[0], ["released"])
+
+    def test_restart(self):
+        """The SPU is another one, and the broker does not know that this VM has not enabled the old one."""
+        granted = lease(pmuType=8)
+        stale = lease(pmuType=33, restartRequired=True, reason="its SPU has come back as another one")
+        for example in EXAMPLES:
+            with self.subTest(example):
+                broker = Fake(self.directory() / "socket", {
+                    "Acquire": {"lease": granted, "change": None},
+                    "Follow": [{"lease": granted, "change": None}, {"lease": stale, "change": "updated"}, HOLD],
+                    "Release": {},
+                })
+                self.addCleanup(broker.close)
+                said = self.end(self.spawn(example, broker.path), 0)[0]
+                self.assertEqual(said[6:], [f"restart: {stale['reason']}", "released"])
+                self.assertEqual(broker.calls[-1], ("Release", {"leaseId": granted["leaseId"]}, False))
 
     def test_killed(self):
         for example, broker in self.each():
