@@ -8,23 +8,13 @@ import re
 import unittest
 
 import harness
+import kvm
 import uevents
+from kvm import NUMBERS
 from sizes import MIB
 from wire import BROKER, VarlinkError
 
-MODEL = os.environ["SPE_KVM_MODEL"]
 LONG = 10**9
-NUMBERS = """
-[KVM]
-Capability=300
-Feature=9
-Group=3
-AttributeIrq=0
-AttributeSpu=2
-AttributeMaxBufferSize=3
-AttributeInit=1
-"""
-ABLE = "capability 300 1\nfeature 9\ngroup 3\nirq 0\nspu 2\nmax 3\ninit 1\n"
 NO_HOST = "the host looked at is not this machine"
 
 
@@ -33,14 +23,10 @@ def request(**kwargs):
 
 
 class TestGuest(harness.TestCase):
-    def kvm(self, broker, types, more=""):
-        broker.tree.write("dev/kvm", ABLE + more + "types " + " ".join(map(str, types)))
-
     def model(self, types=(8, 9), more="", config=NUMBERS):
         """A daemon on a host with CPUs 0-3 (type 8) and 4-11 (type 9), and a KVM that knows these types."""
-        sanitizer = "verify_asan_link_order=0:" + os.environ.get("ASAN_OPTIONS", "")
-        broker = self.new_broker(config=config, env={"LD_PRELOAD": MODEL, "ASAN_OPTIONS": sanitizer})
-        self.kvm(broker, types, more)
+        broker = self.new_broker(config=config, env=kvm.environment())
+        kvm.write(broker.tree, types, more)
         return broker.start()
 
     def guests(self, broker):
@@ -98,7 +84,7 @@ class TestGuest(harness.TestCase):
         self.assertEqual(self.guests(broker), ["unknown", "unknown"])
         self.assertIn("KVM's numbers for SPE are known neither", self.reason(broker))
         broker.call("Acquire", request=request())
-        self.kvm(broker, ())
+        kvm.write(broker.tree, ())
         broker.call("Rescan")
         self.assertEqual(self.guests(broker), ["unknown", "unknown"])
         broker.call("Acquire", request=request())
@@ -127,7 +113,7 @@ class TestGuest(harness.TestCase):
         watch = self.client(broker).stream("Watch")
         self.assertEqual(watch.next()["event"]["kind"], "snapshot")
 
-        self.kvm(broker, (9,))
+        kvm.write(broker.tree, (9,))
         broker.call("Rescan")
         with self.assertRaises(VarlinkError) as caught:
             waiter.next()
@@ -141,7 +127,7 @@ class TestGuest(harness.TestCase):
         moved = client.call("Update", leaseId=held["leaseId"], cpus="0,3")["lease"]
         self.assertEqual((moved["state"], moved["cpus"]), ("granted", "0,3"))
 
-        self.kvm(broker, (8, 9))
+        kvm.write(broker.tree, (8, 9))
         broker.call("Rescan")
         self.assertEqual(self.guests(broker), ["yes", "yes"])
         client.call("Acquire", request=request(cpus="2"))
@@ -153,7 +139,7 @@ class TestGuest(harness.TestCase):
         broker = self.model()
         watch = self.client(broker).stream("Watch")
         watch.next()
-        self.kvm(broker, (8,))
+        kvm.write(broker.tree, (8,))
         uevents.trigger(uevents.KVM, "change")
         told = watch.next()["event"]["instance"]
         self.assertEqual((told["name"], told["guest"]), ("arm_spe_1", "no"))
