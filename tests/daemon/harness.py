@@ -88,6 +88,8 @@ class Broker:
         self.stderr = open(self.root / "stderr", "a+b")
         environment = {"PATH": "/usr/bin:/bin", "NOTIFY_SOCKET": str(path), "LC_ALL": "C.UTF-8"}
         environment |= {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")} | self.env
+        if EMULATED and "LD_PRELOAD" in environment:  # for the program, not for the emulator
+            environment["QEMU_SET_ENV"] = "LD_PRELOAD=" + environment.pop("LD_PRELOAD")
         command, passed = self.wrapper + [PROGRAM] + self.arguments, ()
         if self.listener:
             passed = (self.listener.fileno(),)
