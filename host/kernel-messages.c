@@ -14,6 +14,7 @@
 
 #include "host/kernel-log.h"
 #include "host/kernel-messages.h"
+#include "util/cleanup.h"
 #include "util/parse.h"
 
 #define DRIVER "arm_spe_pmu"
@@ -122,7 +123,7 @@ static void set_probe(SpeProbe *probe, SpeMessage message, int error, const char
 
 /* The driver core's line: the probe failed with @error. */
 static void take_probe_error(SpeProbe *probe, int error, const char *text) {
-        for (size_t i = 0; i < sizeof(driver_words) / sizeof(driver_words[0]); i++)
+        for (size_t i = 0; i < ELEMENTS_OF(driver_words); i++)
                 if (driver_words[i].message == probe->message && driver_words[i].error == error)
                         return;
 
@@ -174,7 +175,7 @@ static void take_driver(KernelMessages *messages, const char *text) {
                 take_probe_error(probe, leading_number(error), text);
                 return;
         }
-        for (size_t i = 0; i < sizeof(driver_words) / sizeof(driver_words[0]); i++)
+        for (size_t i = 0; i < ELEMENTS_OF(driver_words); i++)
                 if (after(words, driver_words[i].prefix)) {
                         set_probe(probe, driver_words[i].message, 0, text);
                         return;
@@ -182,7 +183,7 @@ static void take_driver(KernelMessages *messages, const char *text) {
 }
 
 static void take_acpi(KernelMessages *messages, const char *text) {
-        for (size_t i = 0; i < sizeof(acpi_words) / sizeof(acpi_words[0]); i++) {
+        for (size_t i = 0; i < ELEMENTS_OF(acpi_words); i++) {
                 if (!after(text, acpi_words[i].text))
                         continue;
                 /* The last of the words also follows each of the others. */
@@ -198,7 +199,7 @@ static void take_kvm(KernelMessages *messages, const char *text) {
         if (!p)
                 return;
         words = after(p + strspn(p, "0123456789"), "]: ");
-        for (size_t i = 0; words && i < sizeof(kvm_words) / sizeof(kvm_words[0]); i++)
+        for (size_t i = 0; words && i < ELEMENTS_OF(kvm_words); i++)
                 if (after(words, kvm_words[i].prefix)) {
                         messages->kvm = kvm_words[i].message;
                         quote(messages->kvm_text, text);

@@ -166,7 +166,7 @@ static int say_probe_failed(Readiness *readiness, const SpeProbe *probe) {
         const char *reason = " failed", *advice = NULL, *error = NULL;
         int r;
 
-        for (size_t i = 0; i < sizeof(probe_words) / sizeof(probe_words[0]); i++)
+        for (size_t i = 0; i < ELEMENTS_OF(probe_words); i++)
                 if (probe_words[i].message == probe->message) {
                         reason = probe_words[i].reason;
                         advice = probe_words[i].advice;

@@ -33,7 +33,9 @@ typedef struct Check {
 
 /* What others have found out; everything else is read below root_fd. */
 typedef struct ReadinessInput {
-        int root_fd;              /* holds sys/, proc/, lib/modules/, var/log/kmsg (if foreign) */
+        /* Holds sys/, proc/, etc/, boot/, lib/modules/, usr/sbin/, and dev/kmsg or, if foreign, var/log/kmsg.
+         */
+        int root_fd;
         bool foreign;             /* --root or --simulate: what only the running kernel can say is unknown */
         const Topology *topology; /* of the last scan */
         /* Whether KVM gives these SPUs to guests, as probed (a warning: some of them), and why. */
