@@ -74,6 +74,9 @@ static int look_at(Walk *walk, int node_fd, const char *path) {
                 (void)snprintf(nodes->first, sizeof(nodes->first), "%s", path);
         nodes->n++;
         nodes->n_disabled += disabled;
+        if (!disabled && faccessat(node_fd, "interrupts", F_OK, 0) != 0 &&
+            faccessat(node_fd, "interrupts-extended", F_OK, 0) != 0)
+                nodes->n_no_interrupt++;
         return 0;
 }
 

@@ -17,6 +17,7 @@
 typedef struct DeviceTreeNodes {
         size_t n;                         /* compatible nodes found */
         size_t n_disabled;                /* of which status is neither "okay" nor "ok" */
+        size_t n_no_interrupt;            /* of the others: those that name no interrupt */
         char first[DEVICE_TREE_NODE_MAX]; /* path below the root node, of the first that counts: an enabled
                                              one, else any */
         bool partly; /* there was more than is looked at, or a directory could not be read */

@@ -96,6 +96,9 @@ int check_cpu(Readiness *readiness) {
         }
 }
 
+#define ADVICE_NODE_INTERRUPT \
+        "Update the firmware: its device tree must give the SPE node one interrupt, a PPI."
+
 /* What the kernel said of the firmware's description, with what to do. */
 static const struct {
         SpeMessage message;
@@ -113,8 +116,7 @@ static const struct {
         {SPE_NO_DEVICE, "it could not make a device of what ACPI says about SPE",
          "Update the firmware: all entries of its MADT for CPUs must be long enough to name the SPE "
          "interrupt."},
-        {SPE_NO_INTERRUPT, "the firmware's description of SPE has no interrupt",
-         "Update the firmware: its device tree must give the SPE node one interrupt, a PPI."},
+        {SPE_NO_INTERRUPT, "the firmware's description of SPE has no interrupt", ADVICE_NODE_INTERRUPT},
         {SPE_NOT_PPI, "the firmware describes an SPE interrupt that is not one of each CPU (a PPI)",
          "Update the firmware: the SPE interrupt must be a PPI."},
         {SPE_NO_PARTITION, "the firmware does not say which CPUs the SPE interrupt is of",
@@ -147,6 +149,11 @@ static int check_device_tree(Readiness *readiness) {
         Answer device = readiness->facts.device;
         int r;
 
+        if (device == ANSWER_YES && nodes->n_no_interrupt == nodes->n - nodes->n_disabled) {
+                r = readiness_say(readiness, CHECK_FIRMWARE, CHECK_FAILED,
+                                  "The device tree has %s, without an interrupt.", nodes->first);
+                return r < 0 ? r : readiness_advise(readiness, CHECK_FIRMWARE, ADVICE_NODE_INTERRUPT);
+        }
         if (device == ANSWER_YES)
                 return readiness_say(readiness, CHECK_FIRMWARE, CHECK_OK, "The device tree has %s.",
                                      nodes->first);

@@ -126,6 +126,8 @@ class Host(Tree):
         self.write(f"{directory}/compatible", compatible)
         if status:
             self.write(f"{directory}/status", status)
+        if compatible == COMPATIBLE:
+            self.write(f"{directory}/interrupts", bytes((0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 4)))  # PPI 5, level, high
 
     def driver(self, builtin=False, bound=(ACPI,)):
         """The driver is there, and has taken these devices."""
@@ -529,6 +531,15 @@ def device_tree_disabled(root):
     host = clusters(root)
     host.node("spe-little", status=b"disabled\0")
     host.node("spe-big", status=b"disabled\0")
+    host.driver(bound=())
+    return host
+
+
+def device_tree_no_interrupt(root):
+    """New kernels say nothing of it."""
+    host = clusters(root)
+    host.remove("sys/firmware/devicetree/base/spe-little/interrupts")
+    host.remove("sys/firmware/devicetree/base/spe-big/interrupts")
     host.driver(bound=())
     return host
 

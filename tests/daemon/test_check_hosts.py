@@ -35,6 +35,7 @@ FIRST_FAILURE = {
     "cores-too-old": ("cpu", ""),
     "device-tree-disabled": ("firmware", "okay"),
     "device-tree-missing": ("firmware", "compatible"),
+    "device-tree-no-interrupt": ("firmware", "interrupt"),
     "half-registered": ("instances", "modprobe -r"),
     "kpti-for-meltdown": ("kpti", "kpti=off"),
     "kpti-unknown": ("driver-loaded", "modprobe arm_spe_pmu"),

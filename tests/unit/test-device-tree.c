@@ -73,6 +73,20 @@ static void test_status(void **state) {
         assert_int_equal(find(tree).n_disabled, 1);
 }
 
+static void test_interrupts(void **state) {
+        const Tree *tree = *state;
+
+        PUT(tree, "/spe-0", "compatible", WORD);
+        PUT(tree, "/spe-1", "compatible", WORD);
+        PUT(tree, "/spe-2", "compatible", WORD);
+        PUT(tree, "/spe-2", "status", "disabled");
+        assert_int_equal(find(tree).n_no_interrupt, 2);
+        PUT(tree, "/spe-0", "interrupts", "x");
+        assert_int_equal(find(tree).n_no_interrupt, 1);
+        PUT(tree, "/spe-1", "interrupts-extended", "x");
+        assert_int_equal(find(tree).n_no_interrupt, 0);
+}
+
 static void test_hostile(void **state) {
         const Tree *tree = *state;
         char path[DEVICE_TREE_NODE_MAX + 64] = "", large[4096];
@@ -154,6 +168,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_find, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_status, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_interrupts, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_hostile, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_long_names, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_machine, tree_setup, tree_teardown),
