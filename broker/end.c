@@ -58,7 +58,7 @@ void lease_end(Manager *manager, Lease *lease, const char *reason) {
 
         if (lease_is_charged(lease))
                 manager->counters.leases_ended++;
-        if (lease->instance && lease->instance->state == INSTANCE_STATE_GONE)
+        if (lease->instance && lease->instance->state != INSTANCE_STATE_READY)
                 manager_mark_dirty(manager, DIRTY_INSTANCES);
 
         ledger_refund(&lease->charge);

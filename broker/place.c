@@ -42,7 +42,7 @@ static void follow(Manager *manager, Lease *lease, Instance *instance) {
         ledger_move(&lease->charge, instance);
         lease->instance = instance;
         memcpy(lease->instance_name, instance->name, sizeof(lease->instance_name));
-        if (left->state == INSTANCE_STATE_GONE)
+        if (left->state != INSTANCE_STATE_READY)
                 manager_mark_dirty(manager, DIRTY_INSTANCES);
 }
 

@@ -42,7 +42,10 @@ static int update_instance(Instance *instance, const Spu *spu, const CpuSet *onl
         _cleanup_(freep) char *problem = NULL, *reason = NULL;
         GuestSupport guest = guest_support(&spu->guest);
         bool other_problem, other_reason;
-        CpuSet effective = spu->cpus;
+        /* Half-registered, it may not say yet. As if it were gone, it then has those that its leases, and the
+         * configuration's assignments to it, are about. */
+        bool silent = !spu->ready && cpuset_is_empty(&spu->cpus) && instance->n_leases > 0;
+        CpuSet cpus = silent ? instance->cpus : spu->cpus, effective = cpus;
         int r;
 
         cpuset_and(&effective, online);
@@ -55,14 +58,14 @@ static int update_instance(Instance *instance, const Spu *spu, const CpuSet *onl
 
         *ret_changed = instance->state != state || instance->pmu_type != spu->pmu_type ||
                        instance->max_buffer_size != spu->max_buffer_size || instance->guest != guest ||
-                       !cpuset_equal(&instance->cpus, &spu->cpus) ||
+                       !cpuset_equal(&instance->cpus, &cpus) ||
                        !cpuset_equal(&instance->effective, &effective) || other_problem || other_reason;
 
         instance->state = state;
         instance->guest = guest;
         instance->pmu_type = spu->pmu_type;
         instance->max_buffer_size = spu->max_buffer_size;
-        instance->cpus = spu->cpus;
+        instance->cpus = cpus;
         instance->effective = effective;
         if (other_problem)
                 replace(&instance->problem, &problem);

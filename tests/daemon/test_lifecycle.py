@@ -146,6 +146,26 @@ class TestGone(LifecycleCase):
         self.back(stream, lease)
         self.assertEqual([self.event(), self.event()], ["arm_spe_1 ready", "lease restored 4-5"])
 
+    def test_partial_assigned_by_name(self):
+        """It does not say which CPUs it has: an assignment of the configuration to it goes on to hold, and so
+        does the lease."""
+        policy = "[Policy]\nDefaultOwner=host\nRevokeGraceSec=0\nGoneGraceSec=1000\n"
+        self.start(policy + "[Assignment guests]\nInstance=arm_spe_1\nOwner=guest\n")
+        lease, stream = self.acquire(cpus="4-5")
+        self.host.instance(1, None, type=None)
+        self.rescan()
+        self.away(stream, lease)
+        instance = self.daemon.instance("arm_spe_1")
+        self.assertEqual((instance["state"], instance["cpus"], instance["leasedCpus"]), ("partial", "4-11", "4-5"))
+        self.host.instance(1, "4-11", type=9)
+        self.rescan()
+        self.back(stream, lease)
+        # Without a lease on it, it is what the tree says.
+        self.host.instance(1, None, type=None)
+        self.rescan()
+        self.admin.call("Release", leaseId=lease["leaseId"])
+        self.assertEqual(self.daemon.instance("arm_spe_1")["cpus"], "")
+
     def test_nothing_is_granted_on_it(self):
         self.start()
         lease, _ = self.acquire(cpus="4-5")
