@@ -199,8 +199,7 @@ static void tell_ready(const Manager *manager) {
         char status[128];
 
         if (n == 0)
-                (void)snprintf(status, sizeof(status),
-                               "this host shows no SPU: is the driver arm_spe_pmu loaded?");
+                (void)snprintf(status, sizeof(status), "this host shows no SPU: 'speadm check' says why");
         else
                 (void)snprintf(status, sizeof(status), "brokering %zu SPU%s%s%s", n, n == 1 ? "" : "s",
                                simulated ? " of the simulated host " : "", simulated ?: "");

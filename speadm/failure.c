@@ -31,7 +31,7 @@ static void tell_no_such_instance(FILE *file, _unused_ const Speadm *speadm,
         const struct json_object *instances = field_array(fields, "instances");
 
         if (array_length(instances) == 0) {
-                fputs("this host has no SPU: is the arm_spe_pmu driver loaded?", file);
+                fputs("this host has no SPU (see 'speadm check')", file);
                 return;
         }
         fprintf(file, "there is no SPU %s: this host has ", word(fields, "instance"));
@@ -41,13 +41,14 @@ static void tell_no_such_instance(FILE *file, _unused_ const Speadm *speadm,
 }
 
 static void tell_not_ready(FILE *file, _unused_ const Speadm *speadm, const struct json_object *fields) {
-        fprintf(file, "%s cannot be leased now, it is %s: %s", word(fields, "instance"),
+        fprintf(file, "%s cannot be leased now, it is %s: %s (see 'speadm check')", word(fields, "instance"),
                 word(fields, "state"), word(fields, "reason"));
 }
 
 static void tell_guest_unsupported(FILE *file, _unused_ const Speadm *speadm,
                                    const struct json_object *fields) {
-        fprintf(file, "KVM cannot give %s to a guest: %s", word(fields, "instance"), word(fields, "reason"));
+        fprintf(file, "KVM cannot give %s to a guest: %s (see 'speadm check')", word(fields, "instance"),
+                word(fields, "reason"));
 }
 
 static void tell_no_instance_for_cpus(FILE *file, _unused_ const Speadm *speadm,
@@ -55,7 +56,7 @@ static void tell_no_instance_for_cpus(FILE *file, _unused_ const Speadm *speadm,
         const struct json_object *instances = field_array(fields, "instances");
 
         if (array_length(instances) == 0) {
-                fputs("this host has no SPU: is the arm_spe_pmu driver loaded?", file);
+                fputs("this host has no SPU (see 'speadm check')", file);
                 return;
         }
         fprintf(file, "no one SPU has CPUs %s on line: ", word(fields, "cpus"));

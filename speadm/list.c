@@ -93,8 +93,8 @@ int verb_list(Speadm *speadm) {
                 return json_print(instances, "[]");
         if (array_length(instances) == 0) {
                 if (legend)
-                        puts("This host has no SPU: no PMU arm_spe_N is registered (is the arm_spe_pmu "
-                             "driver loaded?)");
+                        puts("This host has no SPU: no PMU arm_spe_N is registered ('speadm check' says "
+                             "why)");
                 return SPEADM_DONE;
         }
 

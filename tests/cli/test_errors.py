@@ -12,7 +12,7 @@ from fake import Error
 
 INSTANCES = [{"name": "arm_spe_0", "cpus": "0-3"}, {"name": "arm_spe_1", "cpus": "4-11"}]
 SERVICE = "org.varlink.service."
-DRIVER = "this host has no SPU: is the arm_spe_pmu driver loaded?"
+DRIVER = "this host has no SPU (see 'speadm check')"
 HOLDERS = [fake.holder(), fake.holder(kind="session", leaseId=None, vm=None, pid=77, command=None, cpus="2")]
 
 # (what the broker answers to Acquire, exit status, sentence)
@@ -21,9 +21,9 @@ ACQUIRE = [
      "there is no SPU arm_spe_7: this host has arm_spe_0, arm_spe_1"),
     (Error("NoSuchInstance", instance="arm_spe_7", instances=[]), HOST_CANNOT, DRIVER),
     (Error("InstanceNotReady", instance="arm_spe_0", state="partial", reason="no type"), HOST_CANNOT,
-     "arm_spe_0 cannot be leased now, it is partial: no type"),
+     "arm_spe_0 cannot be leased now, it is partial: no type (see 'speadm check')"),
     (Error("GuestUnsupported", instance="arm_spe_0", reason="KPTI is on"), HOST_CANNOT,
-     "KVM cannot give arm_spe_0 to a guest: KPTI is on"),
+     "KVM cannot give arm_spe_0 to a guest: KPTI is on (see 'speadm check')"),
     (Error("NoInstanceForCpus", cpus="2-5", instances=INSTANCES), FAILED,
      "no one SPU has CPUs 2-5 on line: arm_spe_0 has 0-3, arm_spe_1 has 4-11"),
     (Error("NoInstanceForCpus", cpus="2-5", instances=[]), HOST_CANNOT, DRIVER),
