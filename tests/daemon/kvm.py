@@ -26,3 +26,15 @@ def environment():
 def write(host, types, more=""):
     """The tree's KVM knows the SPUs of these PMU types."""
     host.write("dev/kvm", ABLE + more + "types " + " ".join(map(str, types)))
+
+
+def held(pid):
+    """What a process holds open of a KVM, real or not."""
+    found = []
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        try:
+            found.append(os.readlink(entry))
+        except FileNotFoundError:
+            pass  # a connection that has just been closed
+    assert found
+    return [link for link in found if "kvm" in link]
