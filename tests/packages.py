@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The Debian packages that debian/ makes of the tree: packages.py CHECK SOURCE WORK.
+"""The Debian packages that debian/ makes of the tree: packages.py CHECK SOURCE WORK [arm64].
 
-    build      makes them from a copy of the tree; they lie in WORK
+    build      makes them from a copy of the tree, for this machine or for arm64; they lie in WORK
     lintian    has nothing to say that debian/*.lintian-overrides does not answer (and has, about one that was broken)
     contents   they hold what is installed (tests/install.list), each file in the package where it belongs
     control    versions and the packages for the build are those of CMakeLists.txt and tools/packages.bash
@@ -32,15 +32,12 @@ def skip(reason):
 
 
 def output(*command, **kwargs):
-    return subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, **kwargs).stdout
-
-
-def architecture():
-    return output("dpkg", "--print-architecture").strip()
+    return subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                          **kwargs).stdout
 
 
 def package(work, name):
-    (path,) = glob.glob(os.path.join(glob.escape(work), f"{name}_*_{architecture()}.deb"))
+    (path,) = glob.glob(os.path.join(glob.escape(work), f"{name}_*.deb"))
     return path
 
 
@@ -53,16 +50,41 @@ def copy_tree(source, target):
     shutil.copytree(source, target, symlinks=True, ignore=ignore)
 
 
-def build(source, work):
+def cross(source, tree):
+    """Prepares the tree for arm64, with the libraries that tools/fetch-arm64 has unpacked: what dpkg-buildpackage is to
+    be told, and with which environment."""
+    sysroot = os.path.realpath(os.path.join(source, "build/arm64-sysroot"))
+    if not shutil.which("aarch64-linux-gnu-gcc") or not os.path.isdir(sysroot):
+        skip("no cross compiler, or no libraries for arm64 (tools/fetch-arm64)")
+    # Nothing is installed that would say which package a library is in. These have their names and versions on every
+    # architecture, but for the loader.
+    here = output("dpkg", "--print-architecture").strip()
+    with open(os.path.join(tree, "debian/shlibs.local"), "w", encoding="utf-8") as f:
+        for path in glob.glob(f"/var/lib/dpkg/info/*:{here}.shlibs"):
+            with open(path, encoding="utf-8") as shlibs:
+                f.writelines(line.replace("ld-linux-x86-64 2 ", "ld-linux-aarch64 1 ") for line in shlibs
+                             if re.match(r"\S+ \S+ \S", line) and not line.startswith("udeb:"))
+    toolchain = os.path.join(tree, "cmake/toolchain-arm64.cmake")
+    libraries = [os.path.join(sysroot, directory, "aarch64-linux-gnu") for directory in ("lib", "usr/lib")]
+    return ["-d", "-aarm64"], {
+        "SPE_CMAKE_OPTIONS": f"-DCMAKE_TOOLCHAIN_FILE={toolchain} -DCMAKE_SYSROOT={sysroot}"
+                             " -DPKG_CONFIG_EXECUTABLE=/usr/bin/pkg-config",
+        "LD_LIBRARY_PATH": ":".join(libraries),  # where dpkg-shlibdeps looks; the loader here passes by
+    }
+
+
+def build(source, work, architecture=None):
     if not shutil.which("dpkg-buildpackage") or not shutil.which("dh"):
         skip("no dpkg-dev and debhelper here")
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work)
-    copy_tree(source, os.path.join(work, TREE))
+    tree = os.path.join(work, TREE)
+    copy_tree(source, tree)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("DEB_", "CMAKE_", "MAKE"))}
     environment["DEB_BUILD_OPTIONS"] = f"parallel={os.cpu_count()} terse"
-    environment["DEB_CFLAGS_APPEND"] = "-Werror"  # the optimiser and the hardening warn of what the debug build does not see
-    install.run("dpkg-buildpackage", "-b", "-us", "-uc", cwd=os.path.join(work, TREE), env=environment)
+    environment["DEB_CFLAGS_APPEND"] = "-Werror"  # hardening warns of what the debug build does not see
+    options, more = cross(source, tree) if architecture else ([], {})
+    install.run("dpkg-buildpackage", "-b", "-us", "-uc", *options, cwd=tree, env=environment | more)
     for name in PACKAGES:
         print(package(work, name))
     return True
@@ -70,8 +92,9 @@ def build(source, work):
 
 def complaints(path):
     """What lintian says of a package or of all in a .changes file: its exit status, and the lines."""
-    done = subprocess.run(["lintian", "--allow-root", "--display-info", "--fail-on", "error,warning,info", path], check=False,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(["lintian", "--allow-root", "--display-info", "--fail-on", "error,warning,info", path],
+                          check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
     print(done.stdout)
     return done.returncode, done.stdout
 
@@ -169,4 +192,4 @@ def control(source, work):
 if __name__ == "__main__":
     check, SOURCE, WORK = sys.argv[1], *map(os.path.abspath, sys.argv[2:4])
     CHECKS = {f.__name__: f for f in (build, lintian, contents, control)}
-    sys.exit(0 if CHECKS[check](SOURCE, WORK) else 1)
+    sys.exit(0 if CHECKS[check](SOURCE, WORK, *sys.argv[4:]) else 1)

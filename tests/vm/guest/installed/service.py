@@ -20,6 +20,11 @@ def speadm(*arguments, status=0):
     return run("speadm", *arguments, status=status)
 
 
+def query(*groups, status=0):
+    """What nobody is told, as a member of these groups."""
+    return run(*system.as_user("speadm", "query", "--vm", "guest", "--vcpus", "2", groups=groups), status=status)
+
+
 def leases():
     return json.loads(speadm("--json", "leases"))
 
@@ -193,8 +198,8 @@ class TestAccess(TestCase):
             self.assertEqual(run(*system.as_user("speadm", verb)), speadm(verb), verb)
 
     def test_group_kvm_may_acquire(self):
-        self.assertIn("permission denied", run(*system.as_user("speadm", "query", "--vm", "guest", "--vcpus", "2"), status=3))
-        self.assertIn("granted", run(*system.as_user("speadm", "query", "--vm", "guest", "--vcpus", "2", groups=("kvm",))))
+        self.assertIn("permission denied", query(status=3))
+        self.assertIn("granted", query("kvm"))
         self.assertEqual(self.vmm(groups=()).lease, "")
 
         vmm = self.vmm()
@@ -222,12 +227,10 @@ class TestAccess(TestCase):
 class TestReload(TestCase):
     def test_good(self):
         pid, invocation = system.main_pid(), show("InvocationID")
-        self.assertIn("granted", run(*system.as_user("speadm", "query", "--vm", "guest", "--vcpus", "2", groups=("kvm",))))
+        self.assertIn("granted", query("kvm"))
         self.configure("[Policy]\nAcquireGroup=\n")
         systemctl("reload", SERVICE)
-        refused = lambda: "permission denied" in run(
-            *system.as_user("speadm", "query", "--vm", "guest", "--vcpus", "2", groups=("kvm",)), status=None)
-        system.wait_until(refused, "the new configuration")
+        system.wait_until(lambda: "permission denied" in query("kvm", status=None), "the new configuration")
         self.assertEqual((system.main_pid(), show("InvocationID")), (pid, invocation))
         self.assertEqual(show("ActiveState"), "active")
 

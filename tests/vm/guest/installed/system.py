@@ -4,7 +4,6 @@
 import json
 import os
 import pathlib
-import platform
 import pwd
 import subprocess
 import time
@@ -17,8 +16,7 @@ DROP_INS = pathlib.Path(f"/run/systemd/system/{SERVICE}.d")
 # Emulated processors are slow, and several machines may share the real ones.
 DEADLINE = 300
 NOBODY, NOGROUP = 65534, 65534
-# Of what makes /dev/kvm where it is not built in: a machine without hardware for KVM runs QEMU's AMD one.
-KVM_MODULES = {"x86_64": ("kvm_amd",)}.get(platform.machine(), ())
+
 
 
 class Failed(AssertionError):
