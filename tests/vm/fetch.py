@@ -8,6 +8,7 @@ making the same one. Entries are used for MAX_AGE and then made again, if the mi
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import pathlib
 import re
@@ -46,35 +47,42 @@ def locked(name):
 
 
 def entry(name, key, make):
-    """The directory of that name; make(path) fills a new one. The entry is made again if the key, a text, is
-    another than it was made with, and after MAX_AGE; an old one is better than none."""
-    path = directory() / name
+    """The directory of that name; make(path) fills a new one. Those made with another key, a text, by another state of
+    this tree say, are left alone until nobody has used them for MAX_AGE; an old one is better than none."""
+    path = directory() / f"{name}.{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     with locked(name):
-        keys = path / ".key"
-        fits = keys.exists() and keys.read_text() == key
-        if fits and time.time() - keys.stat().st_mtime < MAX_AGE:
+        sweep(name)
+        stamp = path / ".made"
+        if stamp.exists() and time.time() - stamp.stat().st_mtime < MAX_AGE:
+            os.utime(path)
             return path
         new = path.with_name(path.name + ".new")
         remove(new)
-        new.mkdir(parents=True)
+        new.mkdir()
         begin = time.monotonic()
         try:
             make(new)
+            (new / stamp.name).touch()
         except Unavailable as error:
             remove(new)
-            if not fits:
+            if not stamp.exists():
                 raise
             say(f"{name} stays as it is: {error}")
-            os.utime(keys)
             return path
         except BaseException:
             remove(new)
             raise
-        (new / ".key").write_text(key)
         remove(path)
         new.rename(path)
         say(f"{name}: made in {time.monotonic() - begin:.0f} s")
         return path
+
+
+def sweep(name):
+    """Removes the entries of that name that nobody uses any more."""
+    for path in directory().glob(f"{name}.*"):
+        if time.time() - path.stat().st_mtime > MAX_AGE:
+            remove(path)
 
 
 def remove(path):

@@ -44,7 +44,7 @@ INITRAMFS_PACKAGE = "busybox-static"
 # Of a kernel's modules those in these directories (or of these names) go into the root file system.
 MODULES = (
     "arch/*/kvm/*", "arch/*/crypto/crc32*", "crypto/crc32*", "drivers/block/virtio_blk.*", "drivers/block/loop.*",
-     "drivers/char/hw_random/virtio-rng.*", "drivers/char/virtio_console.*", "drivers/perf/arm_spe_pmu.*",
+     "drivers/char/hw_random/virtio-rng.*", "drivers/char/virtio_console.*", "drivers/crypto/ccp/ccp.*", "drivers/perf/arm_spe_pmu.*",
     "drivers/virtio/*", "fs/9p/*", "fs/autofs/*", "fs/configfs/*", "fs/ext4/*", "fs/fscache/*", "fs/fuse/*",
     "fs/jbd2/*", "fs/mbcache.*", "fs/netfs/*", "lib/crc*", "lib/crc/*", "lib/*/crc*", "net/9p/*", "virt/lib/*",
 )

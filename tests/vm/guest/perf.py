@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""perf_event_open(2) for the tests, and processes that open events: what perf would do on the host."""
+
+import ctypes
+import errno
+import mmap
+import os
+import platform
+import struct
+
+SYSCALL = {"x86_64": 298, "aarch64": 241}[platform.machine()]
+ATTR_SIZE = 112  # PERF_ATTR_SIZE_VER5: as far as the members that are used
+DISABLED, EXCLUDE_IDLE, FREQ = 1 << 0, 1 << 7, 1 << 10
+PERIOD = 4096
+CLOEXEC = 8
+AUX_OFFSET, AUX_SIZE = 1072, 1080  # in struct perf_event_mmap_page
+
+# Linux has one number for what Python has two names for.
+NAMES = errno.errorcode | {errno.EOPNOTSUPP: "EOPNOTSUPP"}
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def event(pmu_type, pid=-1, cpu=-1, config=0, flags=0):
+    """The descriptor of a new event, or OSError."""
+    attr = struct.pack("=IIQQQQQ", pmu_type, ATTR_SIZE, config, PERIOD, 0, 0, DISABLED | flags)
+    buffer = ctypes.create_string_buffer(attr.ljust(ATTR_SIZE, b"\0"), ATTR_SIZE)
+    fd = libc.syscall(SYSCALL, buffer, pid, cpu, -1, CLOEXEC)
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return fd
+
+
+def outcome(*arguments, **kwargs):
+    """'' if it can be opened, else the error's name; nothing stays open."""
+    try:
+        os.close(event(*arguments, **kwargs))
+    except OSError as error:
+        return NAMES[error.errno]
+    return ""
+
+
+def map_aux(fd, size):
+    """Maps the event's data pages and an AUX buffer of that size; '' or the error's name."""
+    try:
+        with mmap.mmap(fd, 2 * mmap.PAGESIZE) as page:
+            struct.pack_into("=QQ", page, AUX_OFFSET, 2 * mmap.PAGESIZE, size)
+            mmap.mmap(fd, size, offset=2 * mmap.PAGESIZE).close()
+    except OSError as error:
+        return NAMES[error.errno]
+    return ""
