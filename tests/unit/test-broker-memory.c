@@ -132,6 +132,19 @@ static void test_refusals(void **state) {
         release_all(broker);
 }
 
+/* The next list is made anew. */
+static void check_and_forget(Broker *broker) {
+        check_whole(broker);
+        host_check_forget(&broker->manager->check);
+}
+
+static void test_check_host(void **state) {
+        Broker *broker = *state;
+
+        try_all(broker, BROKER "CheckHost", false, "{}", check_and_forget);
+        assert_true(broker->manager->check.n > 10);
+}
+
 static void check_assigned(Broker *broker) {
         check_whole(broker);
         release_all(broker);
@@ -249,6 +262,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_acquire, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_refusals, broker_setup, broker_teardown),
+                cmocka_unit_test_setup_teardown(test_check_host, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_assign, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_rescan, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_streams, broker_setup, broker_teardown),
