@@ -11,6 +11,7 @@
 
 #include "broker/assign.h"
 #include "broker/manager.h"
+#include "util/spe-interrupt.h"
 
 #define MEMLOCK_UNMANAGED "unmanaged"
 

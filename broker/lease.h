@@ -19,8 +19,6 @@
 #include "varlink/server/server.h"
 
 #define LEASE_ID_LENGTH 32U
-/* The PPI that Arm's base system architecture gives to SPE; kvmtool's choice too. */
-#define SPE_INTERRUPT 21
 
 typedef struct Manager Manager;
 typedef struct Lease Lease;

@@ -20,14 +20,12 @@
 #include <sys/ioctl.h>
 
 #include "host/kvm-abi.h"
+#include "util/spe-interrupt.h"
 
 #define KVM_PATH "dev/kvm"
 
 /* What KVM_CREATE_VM's type 0 means (KVM_CAP_ARM_VM_IPA_SIZE); CPUs with less refuse it. */
 #define DEFAULT_IPA_BITS 40
-
-/* The guest's buffer interrupt, a PPI: the one that every lease names. */
-#define SPE_INTERRUPT 21
 
 /* Beside an errno: a step has its answer, and it is no. */
 #define ANSWERED_NO (-1)
