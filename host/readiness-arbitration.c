@@ -98,7 +98,7 @@ int check_btf(Readiness *readiness) {
 
 /* The names go into a command that is pasted. */
 static bool is_lsm_list(const char *list) {
-        return list[strspn(list, "abcdefghijklmnopqrstuvwxyz0123456789_,")] == '\0';
+        return list[0] != '\0' && list[strspn(list, "abcdefghijklmnopqrstuvwxyz0123456789_,")] == '\0';
 }
 
 static bool is_name(const char *text, size_t n, const char *name) {

@@ -198,6 +198,7 @@ static int gather_firmware(HostFacts *facts) {
         r = device_tree_find(facts->root_fd, SPE_COMPATIBLE, &facts->nodes);
         if (r < 0)
                 return r;
+        host_facts_sanitize(facts->nodes.first);
         if (facts->nodes.n > facts->nodes.n_disabled)
                 facts->device = ANSWER_YES;
         else if (!facts->nodes.partly)

@@ -150,6 +150,32 @@ static void test_hostile_text(void **state) {
         answers_done(&answers);
 }
 
+/* A directory's name is text from outside, too. */
+static void test_hostile_node(void **state) {
+        Answers answers;
+
+        tree_put(*state, "proc/sys/kernel/arch", "aarch64\n");
+        tree_put_n(*state, "sys/firmware/devicetree/base/s\n\033\xff/compatible",
+                   "arm,statistical-profiling-extension-v1",
+                   sizeof("arm,statistical-profiling-extension-v1"));
+        tree_put_n(*state, "sys/firmware/devicetree/base/s\n\033\xff/status", "disabled", sizeof("disabled"));
+        ask(*state, &answers);
+        assert_check(&answers, "firmware", CHECK_FAILED, "The device tree has /s???, disabled.",
+                     "Set status = \"okay\" in node /s??? of the device tree, or update the firmware.");
+        answers_done(&answers);
+}
+
+/* There is always one. */
+static void test_empty_lsm_list(void **state) {
+        Answers answers;
+
+        tree_put(*state, "sys/kernel/security/lsm", "\n");
+        ask(*state, &answers);
+        assert_check(&answers, "bpf-lsm", CHECK_UNKNOWN,
+                     "The list of security modules (/sys/kernel/security/lsm) cannot be read here.", NULL);
+        answers_done(&answers);
+}
+
 /* As long as it can be: each name with its comma. */
 static void test_long_lsm_list(void **state) {
         char list[512] = "", expected[1024];
@@ -362,6 +388,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_registered, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_fifos, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_hostile_text, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_hostile_node, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_empty_lsm_list, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_long_lsm_list, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_running, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_given, tree_setup, tree_teardown),
