@@ -5,6 +5,7 @@
     verify    systemd-analyze has nothing to say (and has, about a unit that was broken for the purpose)
     security  exposure at most EXPOSURE_MAX; each group of lines in [Service] opens with its reason
     names     the socket is named like the interface, its links like all that are served
+    exercised each line has an entry in the table that the tests in a booted machine go by
     accounts  systemd-sysusers and systemd-tmpfiles take their files
     confined  the daemon does its work as the unit's user, with the unit's capabilities and no others
 
@@ -120,6 +121,19 @@ def names(source, work):
             and values(unit, "FileDescriptorName") == ["varlink"])
 
 
+def exercised(source, _work):
+    sys.path.insert(0, os.path.join(source, "tests/vm/guest/installed"))
+    import sandbox  # what it needs at hand is in a booted machine, but not its table
+
+    good = True
+    for unit, entries in sandbox.LINES.items():
+        lines = sandbox.lines_of(read_unit(os.path.join(source, "systemd", unit)))
+        for line in sorted(set(lines) ^ set(entries)):
+            print(f"{unit}: {line}: only in", "the unit" if line in lines else "tests/vm/guest/installed/sandbox.py")
+            good = False
+    return good
+
+
 def accounts(_source, work):
     if os.geteuid() != 0:
         skip("needs root")
@@ -226,5 +240,5 @@ def hears_uevents(speadm, path):
 
 if __name__ == "__main__":
     check, SOURCE, WORK = sys.argv[1], *map(os.path.abspath, sys.argv[2:4])
-    CHECKS = {f.__name__: f for f in (verify, security, names, accounts, confined)}
+    CHECKS = {f.__name__: f for f in (verify, security, names, exercised, accounts, confined)}
     sys.exit(0 if CHECKS[check](SOURCE, WORK) else 1)

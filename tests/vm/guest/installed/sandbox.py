@@ -159,7 +159,8 @@ def words(key, value):
 
 
 def lines_of(unit):
-    lines = [(key, value) for _, key, value in system.unit_lines(unit) if key not in ("Description", "Documentation")]
+    """Of what read_unit() found, all that does something, and is to have an entry."""
+    lines = [(key, value) for _, key, value in unit if key not in ("Description", "Documentation")]
     return [word for key, value in lines for word in words(key, value)]
 
 
@@ -231,7 +232,7 @@ def kin(line):
 class TestLines(unittest.TestCase):
     def test_each_has_an_entry(self):
         for unit, entries in LINES.items():
-            self.assertEqual(sorted(lines_of(unit)), sorted(entries), unit)
+            self.assertEqual(sorted(lines_of(system.unit_lines(unit))), sorted(entries), unit)
 
     def test_entries_name_tests(self):
         for entries in LINES.values():
@@ -362,7 +363,8 @@ class TestProcess(unittest.TestCase):
         self.assertNotEqual(user.pw_uid, 0)
 
     def test_capabilities(self):
-        named = {w.partition("=")[2] for w in lines_of(SERVICE) if w.startswith("CapabilityBoundingSet=")}
+        lines = lines_of(system.unit_lines(SERVICE))
+        named = {line.partition("=")[2] for line in lines if line.startswith("CapabilityBoundingSet=")}
         mask = sum(1 << CAPABILITIES[name] for name in named)
         for field in ("CapBnd", "CapPrm", "CapEff", "CapAmb", "CapInh"):
             self.assertEqual(int(self.status[field], 16), mask, field)
