@@ -113,7 +113,7 @@ int check_kvm_mode(Readiness *readiness) {
                         return fail_for_argument(readiness, CHECK_KVM_MODE, MODE "=nvhe",
                                                  "KVM without VHE gives no SPE to guests");
                 return fail(readiness, CHECK_KVM_MODE,
-                            "KVM runs without VHE here, and gives no SPE to guests so.", NULL);
+                            "KVM runs without VHE here, and so gives no SPE to guests.", NULL);
         }
         r = readiness_say(readiness, CHECK_KVM_MODE, CHECK_UNKNOWN,
                           "KVM's mode stands in the kernel log only: %s.",
