@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import pathlib
+import platform
 import re
 import shutil
 import subprocess
@@ -170,13 +171,41 @@ def kernel(architecture, name):
                 if re.match("linux-(headers|kbuild)-", file.name):
                     unpack(file, tree)
                 else:
-                    unpack(file, tree, "./boot/vmlinuz-*", "./usr/lib/linux/*", "*/modules.builtin*", "*/modules.order",
+                    unpack(file, tree, "./boot/vmlinuz-*", "./usr/lib/modules/*/vmlinuz",
+                           "*/modules.builtin*", "*/modules.order",
                            *(f"./lib/modules/*/kernel/{pattern}" for pattern in machines.MODULES),
                            *(f"./usr/lib/modules/*/kernel/{pattern}" for pattern in machines.MODULES))
+            if machines.KERNELS[name] in machines.NEWER_SUITES:
+                bring_libraries(debian, tree, next(package for package in names if "-kbuild-" in package))
             (tree / "packages").write_text("".join(f"{file.name}\n" for file in files))
 
-    key = "\n".join((machines.KERNELS[name], machines.HOST, *machines.MODULES))
+    key = "\n".join((machines.KERNELS[name], machines.HOST, *machines.MODULES, *machines.NEWER_SUITES))
     return entry(f"kernel-{architecture}-{name}", key, make)
+
+
+def bring_libraries(debian, tree, kbuild):
+    """Has the programs that build a module run with the libraries of their own release, by its loader."""
+    remove(debian.path / "archives")
+    (debian.path / "archives/partial").mkdir(parents=True)
+    place = tree / "host"
+    place.mkdir()
+    for file in debian.download(f"{kbuild}:{machines.HOST}", depends=True):
+        unpack(file, place, "./usr/lib/*-linux-gnu/*", "./usr/lib64/*", "./lib/*", "./lib64/*")
+    for program in tree.glob("usr/lib/linux-kbuild-*/**/*"):
+        if program.is_symlink() or not program.is_file() or program.read_bytes()[:4] != b"\x7fELF":
+            continue
+        binary = program.rename(program.with_name(program.name + ".elf"))
+        # The tree is not yet where it will be: the place is found from the program's own.
+        up = "/".join([".."] * len(program.parent.relative_to(tree).parts))
+        program.write_text(
+            '#!/bin/sh\n'
+            f'here=$(dirname "$(readlink -f "$0")"); libraries=$here/{up}/host/usr/lib/{platform.machine()}-linux-gnu\n'
+            f'exec "$libraries"/ld-linux-*.so.* --library-path "$libraries" "$here/{binary.name}" "$@"\n')
+        program.chmod(0o755)
+        # objtool is one that starts the one for an architecture, by its own name and ".real-ARCHITECTURE".
+        base, real, suffix = program.name.partition(".real-")
+        if real:
+            program.with_name(f"{base}.elf{real}{suffix}").symlink_to(program.name)
 
 
 def qemu():

@@ -3,6 +3,7 @@
 kernels, and gives it this kernel's modules."""
 
 import hashlib
+import itertools
 import lzma
 import pathlib
 import shutil
@@ -81,7 +82,7 @@ def initramfs(architecture, name):
     def make(path):
         tree = path / "tree"
         modules = tree / "lib/modules" / version
-        for file in (file for file in source.rglob("*") if file.is_file() and not file.is_symlink()):
+        for file in (file for file in source.rglob("*") if file.is_file() and file.name != "vmlinuz"):
             target = modules / file.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             if file.suffix == ".xz":
@@ -104,7 +105,8 @@ def initramfs(architecture, name):
 
 def bootable(architecture, name):
     """What QEMU is to boot."""
-    path = next(fetch.kernel(architecture, name).glob("boot/vmlinuz-*"), None)
+    tree = fetch.kernel(architecture, name)
+    path = next(itertools.chain(tree.glob("boot/vmlinuz-*"), tree.glob("usr/lib/modules/*/vmlinuz")), None)
     if not path:
         raise Unavailable(f"no kernel in the packages of {name} for {architecture}")
     return path

@@ -9,6 +9,8 @@ HOST = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.
 # What a test names -> the Debian suite that has it. The tests' root file system is Debian 12 under all of them.
 KERNELS = {"6.1": "bookworm", "6.12": "bookworm-backports", "newest": "sid"}
 ROOT_SUITE = "bookworm"
+# Whose programs that build modules need newer libraries than Debian 12 has.
+NEWER_SUITES = ("sid",)
 
 # QEMU is newer than the machine's own: 10.0 hangs now and then with several processors.
 QEMU_SUITE = "sid"

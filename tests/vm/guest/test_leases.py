@@ -83,6 +83,7 @@ class TestLeases(machine.TestCase):
         self.assertEqual((now["state"], now["restartRequired"]), ("revoked", True))
         self.assertIn("GoneGraceSec", now["reason"])
         self.driver.load("0-1", "2-3")
+        machine.wait_for(lambda: self.daemon.instance("arm_spe_1")["state"] == "ready", "the SPU is back")
         again, _ = self.acquire("2-3")
         self.assertEqual(again["state"], "granted")
         self.assertEqual(self.daemon.lease(lease["leaseId"])["state"], "revoked")

@@ -7,6 +7,7 @@ from machine import DEVICES, RELEASE
 from sizes import MIB
 
 RELOADS = 20
+SWAPS = 6
 FORMATS = ["branch_filter", "event_filter", "jitter", "load_filter", "min_latency", "pa_enable", "pct_enable",
            "store_filter", "ts_enable"]
 
@@ -103,7 +104,7 @@ class TestTopology(machine.TestCase):
     def test_swapped_in_a_loop(self):
         """What the CPUs are is never told with what the other's type is."""
         self.start()
-        for i in range(RELOADS):
+        for i in range(SWAPS):
             cpus = ("0-1", "2-3") if i % 2 else ("2-3", "0-1")
             self.driver.load(*cpus)
             self.ready(*cpus)
