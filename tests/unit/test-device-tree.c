@@ -108,7 +108,7 @@ static void test_hostile(void **state) {
 
         /* Deeper than any: what was not seen is not called absent. */
         for (int i = 0; i < 12; i++)
-                strcat(path, "/n");
+                memcpy(path + strlen(path), "/n", sizeof("/n"));
         PUT(tree, path, "compatible", WORD);
         nodes = find(tree);
         assert_int_equal(nodes.n, 1);

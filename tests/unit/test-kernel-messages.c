@@ -17,7 +17,7 @@
 #define OLD_CORE "arm_spe_pmu: probe of arm,spe-v1 failed with error -"
 #define NEW_CORE DEVICE "probe with driver arm_spe_pmu failed with error -"
 #define PROBED   DEVICE "probed SPEv1.1 for CPUs 0-63 [max_record_sz 64, align 64, features 0x17]"
-#define KPTI     DEVICE "profiling buffer inaccessible. Try passing \"kpti=off\" on the kernel command line"
+#define KPTI     "arm_spe_pmu arm,spe-v1: profiling buffer inaccessible"
 
 static KernelMessages *take_all(KernelMessages *messages, const char *const *texts) {
         *messages = (KernelMessages){.acpi = {.cpu = -1}};
@@ -37,7 +37,7 @@ static void test_driver(_unused_ void **state) {
         } rows[] = {
                 {PROBED, SPE_PROBED, -1},
                 {DEVICE "probed for CPUs 0-95 [max_record_sz 128, align 4, features 0x7]", SPE_PROBED, -1},
-                {KPTI, SPE_KPTI, -1},
+                {KPTI ". Try passing \"kpti=off\" on the kernel command line", SPE_KPTI, -1},
                 {DEVICE "IRQ index 0 not found", SPE_NO_INTERRUPT, -1},
                 {DEVICE "error -ENXIO: IRQ index 0 not found", SPE_NO_INTERRUPT, -1},
                 {DEVICE "expected PPI but got SPI (37)", SPE_NOT_PPI, -1},
@@ -201,8 +201,8 @@ static void test_features(_unused_ void **state) {
 /* Words in the wrong place, of another driver, or about no device, are nobody's. */
 static void test_hostile(_unused_ void **state) {
         static const char *const texts[] = {
-                "usb 1-1: Product: " KPTI,
-                " " KPTI,
+                ("usb 1-1: Product: " KPTI),
+                (" " KPTI),
                 "arm_spe_pmu_fake arm,spe-v1: profiling buffer inaccessible",
                 "arm_spe_pmu : profiling buffer inaccessible",
                 "arm_spe_pmu a b: profiling buffer inaccessible",

@@ -81,7 +81,7 @@ static void test_long(void **state) {
 
         (void)state;
         memset(expected + n, 'x', 2047);
-        strcpy(expected + n + 2047, "\n");
+        memcpy(expected + n + 2047, "\n", sizeof("\n"));
         expect(say_long, NULL, expected);
 }
 
