@@ -187,6 +187,7 @@ int manager_rescan(Manager *manager) {
         if (r == 0)
                 r = guest_ask(manager, topology);
         if (r == 0) {
+                topology_mark_news(topology, manager->topology);
                 topology_free(manager->topology);
                 manager->topology = steal_ptr(topology);
                 host_check_forget(&manager->check);

@@ -115,10 +115,10 @@ static void drop_instances(Manager *manager) {
 }
 
 int settle_instances(Manager *manager) {
-        const Topology *topology = manager->topology;
+        Topology *topology = manager->topology;
 
         for (size_t i = 0; i < topology->n_spus; i++) {
-                const Spu *spu = &topology->spus[i];
+                Spu *spu = &topology->spus[i];
                 Instance *instance = instance_table_find(&manager->model.instances, spu->name);
                 bool changed;
                 int r;
@@ -132,8 +132,9 @@ int settle_instances(Manager *manager) {
                 r = update_instance(instance, spu, &topology->online, &changed);
                 if (r < 0)
                         return r;
-                if (changed)
+                if (changed || spu->news)
                         events_instance(manager, instance);
+                spu->news = false;
         }
 
         drop_instances(manager);

@@ -290,9 +290,19 @@ static bool capabilities_equal(const SpuCapabilities *a, const SpuCapabilities *
         return true;
 }
 
-bool spu_equal(const Spu *a, const Spu *b) {
+/* As the tree tells of them. */
+static bool spu_equal(const Spu *a, const Spu *b) {
         return strcmp(a->name, b->name) == 0 && a->ready == b->ready && a->pmu_type == b->pmu_type &&
                cpuset_equal(&a->cpus, &b->cpus) && a->max_buffer_size == b->max_buffer_size &&
                capabilities_equal(&a->capabilities, &b->capabilities) && !a->problem == !b->problem &&
                (!a->problem || strcmp(a->problem, b->problem) == 0);
+}
+
+void topology_mark_news(Topology *topology, const Topology *before) {
+        for (size_t i = 0; i < topology->n_spus; i++) {
+                Spu *spu = &topology->spus[i];
+                const Spu *old = before ? topology_find(before, spu->name) : NULL;
+
+                spu->news = !old || old->news || before->driver != topology->driver || !spu_equal(old, spu);
+        }
 }

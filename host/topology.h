@@ -52,6 +52,7 @@ typedef struct Spu {
         char *problem; /* NULL if ready and nothing is odd. A ready one may have a problem too (a bad caps
                           file) */
         GuestVerdict guest; /* nobody has asked, after a scan */
+        bool news;          /* it is not what it was in the last topology, and nobody has been told */
 } Spu;
 
 typedef struct Topology {
@@ -76,5 +77,5 @@ Topology *topology_free(Topology *topology);
 DEFINE_CLEANUP(Topology *, topology_free)
 
 const Spu *topology_find(const Topology *topology, const char *name);
-/* As the tree tells of them. */
-bool spu_equal(const Spu *a, const Spu *b);
+/* Marks as news what @topology says of an SPU, or of its driver, and @before (NULL: nothing) did not. */
+void topology_mark_news(Topology *topology, const Topology *before);

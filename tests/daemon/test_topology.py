@@ -365,6 +365,27 @@ class TestChanges(harness.TestCase):
         self.assertEqual((event["name"], event["state"], event["leases"]), ("arm_spe_1", "gone", 0))
         self.assertIsNone(broker.instance("arm_spe_1"))
 
+    def test_watched(self):
+        """What an instance can do, what is wrong with it, and how its driver is there are told like the rest."""
+        broker = self.broker(tree=lambda root: tree.one_spu(root, "0-3"))
+        admin, watch = self.client(broker), self.client(broker).stream("Watch")
+        before = watch.next()["event"]["snapshot"]["instances"][0]
+        for cap, text, expected in (
+            ("min_interval", "256", {"minInterval": 256}),
+            ("ernd", "x", {"minInterval": 256, "ernd": None}),
+        ):
+            broker.tree.write(broker.tree.path(0, "caps", cap), text)
+            for _ in range(2):  # the second time it is no news
+                admin.call("Rescan")
+            told = watch.next()["event"]["instance"]
+            self.assertEqual(told["capabilities"], before["capabilities"] | expected)
+            self.assertEqual(told, broker.instance())
+        before = told
+        self.assertIn("ernd", before["problem"])
+        broker.tree.module()
+        admin.call("Rescan")
+        self.assertEqual(watch.next()["event"]["instance"], before | {"driver": "module"})
+
     def test_gone_with_lease(self):
         """An instance with leases stays, as gone; test_lifecycle.py has what becomes of them."""
         broker = self.new_broker()

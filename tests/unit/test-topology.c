@@ -462,7 +462,7 @@ static void test_driver(void **state) {
         assert_driver(tree, DRIVER_MODULE, "module");
 }
 
-static void test_equal(void **state) {
+static void test_news(void **state) {
         static const struct {
                 const char *file;
                 const char *text;
@@ -478,14 +478,20 @@ static void test_equal(void **state) {
         put_cpus(tree, "0-7\n", "0-7\n");
         put_spu(tree, 0, 8, "0-3\n");
         before = scan(tree);
+        topology_mark_news(before, NULL);
         for (size_t i = 0; i < ELEMENTS_OF(changes); i++) {
                 after = scan(tree);
-                assert_true(spu_equal(&before->spus[0], &after->spus[0]));
+                topology_mark_news(after, before);
+                assert_true(after->spus[0].news); /* until somebody has been told */
+                before->spus[0].news = false;
+                topology_mark_news(after, before);
+                assert_false(after->spus[0].news);
                 topology_free(after);
 
                 put(tree, 0, changes[i].file, changes[i].text);
                 after = scan(tree);
-                assert_false(spu_equal(&before->spus[0], &after->spus[0]));
+                topology_mark_news(after, before);
+                assert_true(after->spus[0].news);
                 topology_free(before);
                 before = after;
         }
@@ -568,7 +574,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_against_each_other, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_lists_of_cpus, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_driver, tree_setup, tree_teardown),
-                cmocka_unit_test_setup_teardown(test_equal, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_news, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_no_descriptors, tree_setup, tree_teardown),
                 cmocka_unit_test(test_fixtures),
         };
