@@ -56,8 +56,9 @@ static int add_guest(const Manager *manager, ReadinessInput *input, char **ret_r
                 verdict = spu ? &spu->guest : NULL;
                 r = asprintf(&reason, "%s: %s.", shown->name,
                              shown->guest_reason ?: "KVM has not been asked");
-        } else if (verdict->answer == GUEST_ANSWER_NO) {
-                input->guest = CHECK_FAILED;
+        } else if (verdict->answer == GUEST_ANSWER_NO || verdict->advice) {
+                /* Advice needs the reason that it is for. */
+                input->guest = verdict->answer == GUEST_ANSWER_NO ? CHECK_FAILED : CHECK_UNKNOWN;
                 r = asprintf(&reason, "No SPU is ready, and of KVM itself: %s.", verdict->reason);
         } else
                 r = asprintf(&reason, "There is no SPU that KVM could be asked for.");

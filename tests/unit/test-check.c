@@ -190,6 +190,14 @@ static void test_guest_of_none(void **state) {
         assert_int_equal(script.input.guest, CHECK_FAILED);
         assert_string_equal(script.guest_reason, "No SPU is ready, and of KVM itself: it is not there.");
         assert_string_equal(script.input.guest_advice, "Mend it.");
+
+        /* Nor is there advice without what it is for. */
+        manager->guest.kvm.answer = GUEST_ANSWER_UNKNOWN;
+        host_check_forget(&manager->check);
+        make(manager);
+        assert_int_equal(script.input.guest, CHECK_UNKNOWN);
+        assert_string_equal(script.guest_reason, "No SPU is ready, and of KVM itself: it is not there.");
+        assert_string_equal(script.input.guest_advice, "Mend it.");
 }
 
 static void test_trampolines(void **state) {
