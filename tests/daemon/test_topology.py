@@ -387,7 +387,7 @@ class TestChanges(harness.TestCase):
         self.assertEqual(watch.next()["event"]["instance"], before | {"driver": "module"})
 
     def test_gone_with_lease(self):
-        """An instance with leases stays, as gone; test_lifecycle.py has what becomes of them."""
+        """An instance with leases stays, as gone; test_lifecycle_gone.py has what becomes of them."""
         broker = self.new_broker()
         host = broker.tree
         broker.start()

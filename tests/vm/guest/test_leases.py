@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What becomes of leases when a real driver is unloaded and loaded again, and when their CPUs go off line. The rules
-one by one are tests/daemon/test_lifecycle.py's; here the kernel makes the changes, and nobody calls Rescan."""
+one by one are tests/daemon/test_lifecycle_*.py's; here the kernel makes the changes, and nobody calls Rescan."""
 
 import machine
 from sizes import MIB
