@@ -82,6 +82,7 @@ class TestLeases(machine.TestCase):
         now = stream.change("revoked")["lease"]
         self.assertEqual((now["state"], now["restartRequired"]), ("revoked", True))
         self.assertIn("GoneGraceSec", now["reason"])
+        other_stream.change("revoked")  # the driver's SPUs go one by one, and so do the graces
         self.driver.load("0-1", "2-3")
         machine.wait_for(lambda: self.daemon.instance("arm_spe_1")["state"] == "ready", "the SPU is back")
         again, _ = self.acquire("2-3")
