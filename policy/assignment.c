@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/cleanup.h"
+
 static void assignment_free(Assignment *assignment) {
         free(assignment->vm);
         free(assignment);
@@ -246,6 +248,10 @@ static bool is_alike(const Criterion *criterion, AssignmentOwner owner, const ch
         return owner == criterion->owner && same_vm(vm, criterion->vm);
 }
 
+static bool is_of_owner(const Criterion *criterion, AssignmentOwner owner, _unused_ const char *vm) {
+        return owner == criterion->owner;
+}
+
 /* A name that anybody can claim is no name. */
 static Criterion criterion_of_vm(const char *vm, VmOrigin vm_origin) {
         return (Criterion){.vm = vm_origin == VM_ORIGIN_CALLER ? NULL : vm};
@@ -271,6 +277,12 @@ void assignment_table_own_cpus(const AssignmentTable *table, const char *vm, VmO
         Criterion criterion = criterion_of_vm(vm, vm_origin);
 
         select_cpus(table, is_own, &criterion, ret_cpus);
+}
+
+void assignment_table_owned_by(const AssignmentTable *table, AssignmentOwner owner, CpuSet *ret_cpus) {
+        Criterion criterion = {.owner = owner};
+
+        select_cpus(table, is_of_owner, &criterion, ret_cpus);
 }
 
 void assignment_table_alike(const AssignmentTable *table, unsigned cpu, AssignmentOwner *ret_owner,

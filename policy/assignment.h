@@ -63,6 +63,8 @@ void assignment_table_allowed_cpus(const AssignmentTable *table, const char *vm,
 /* The CPUs assigned to exactly this VM (none for VM_ORIGIN_CALLER). */
 void assignment_table_own_cpus(const AssignmentTable *table, const char *vm, VmOrigin vm_origin,
                                CpuSet *ret_cpus);
+/* All CPUs that are @owner's, for whatever VM; without any assignment, if it is the default owner. */
+void assignment_table_owned_by(const AssignmentTable *table, AssignmentOwner owner, CpuSet *ret_cpus);
 /*
  * Who decides for @cpu (owner and VM, NULL: none; borrowed from the table), and all CPUs for which the answer
  * is the same.

@@ -17,6 +17,7 @@
 #include "policy/ledger.h"
 #include "policy/limits.h"
 #include "policy/occupancy.h"
+#include "policy/session.h"
 #include "policy/words.h"
 #include "util/cpuset.h"
 
@@ -32,8 +33,12 @@ typedef struct Model {
         InstanceTable instances;
         AssignmentTable assignments;
         Occupancy occupancy;
+        SessionOccupancy sessions;
         Ledger ledger;
         Limits limits;
+        /* Why no lease can be protected, if the configuration names a level that this host does not have;
+         * else NULL. Borrowed. Shared ones need no protection. */
+        const char *unprotected_reason;
 } Model;
 
 /* A request with all defaults filled in. Strings and pointers are borrowed for the call. */
@@ -51,6 +56,7 @@ typedef struct PolicyRequest {
         uint64_t buffer_size;
         bool exact;
         LeaseMode mode;
+        CpuSet own_sessions; /* where task-bound sessions reach whose target is the owner */
 } PolicyRequest;
 
 /* In the order in which they are answered. */

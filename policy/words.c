@@ -51,6 +51,21 @@ static const char *const vm_origins[] = {
 };
 static_assert(ELEMENTS_OF(vm_origins) == _VM_ORIGIN_MAX, "a name's origin without a word");
 
+static const char *const session_kinds[] = {
+        [SESSION_KIND_CPU] = "cpu",
+        [SESSION_KIND_TASK] = "task",
+        [SESSION_KIND_TASKCPU] = "taskcpu",
+};
+static_assert(ELEMENTS_OF(session_kinds) == _SESSION_KIND_MAX, "a session's kind without a word");
+
+static const char *const arbitration_levels[] = {
+        [ARBITRATION_LEVEL_NONE] = "none",
+        [ARBITRATION_LEVEL_OBSERVE] = "observe",
+        [ARBITRATION_LEVEL_RESERVE] = "reserve",
+        [ARBITRATION_LEVEL_ENFORCE] = "enforce",
+};
+static_assert(ELEMENTS_OF(arbitration_levels) == _ARBITRATION_LEVEL_MAX, "a level without a word");
+
 static const char *const instance_states[] = {
         [INSTANCE_STATE_READY] = "ready",
         [INSTANCE_STATE_PARTIAL] = "partial",
@@ -112,4 +127,16 @@ const char *instance_state_to_string(InstanceState state) {
 
 const char *guest_support_to_string(GuestSupport support) {
         return guest_supports[support];
+}
+
+const char *session_kind_to_string(SessionKind kind) {
+        return session_kinds[kind];
+}
+
+const char *arbitration_level_to_string(ArbitrationLevel level) {
+        return arbitration_levels[level];
+}
+
+ArbitrationLevel arbitration_level_from_string(const char *text) {
+        return (ArbitrationLevel)find_word(arbitration_levels, ELEMENTS_OF(arbitration_levels), text);
 }

@@ -69,6 +69,25 @@ typedef enum GuestSupport {
         _GUEST_SUPPORT_INVALID = -EINVAL,
 } GuestSupport;
 
+/* What a perf event on an SPU is bound to. */
+typedef enum SessionKind {
+        SESSION_KIND_CPU,     /* CPU-wide */
+        SESSION_KIND_TASK,    /* a task, on whatever CPU it runs */
+        SESSION_KIND_TASKCPU, /* a task, while it runs on one CPU */
+        _SESSION_KIND_MAX,
+        _SESSION_KIND_INVALID = -EINVAL,
+} SessionKind;
+
+/* How host sessions are kept off; each is better than those before it. */
+typedef enum ArbitrationLevel {
+        ARBITRATION_LEVEL_NONE,    /* not seen */
+        ARBITRATION_LEVEL_OBSERVE, /* seen, not refused */
+        ARBITRATION_LEVEL_RESERVE, /* by perf's own exclusivity, coarser than the rule */
+        ARBITRATION_LEVEL_ENFORCE, /* by a BPF LSM program, to the rule */
+        _ARBITRATION_LEVEL_MAX,
+        _ARBITRATION_LEVEL_INVALID = -EINVAL,
+} ArbitrationLevel;
+
 const char *lease_mode_to_string(LeaseMode mode);
 LeaseMode lease_mode_from_string(const char *text);
 const char *lease_state_to_string(LeaseState state);
@@ -79,3 +98,6 @@ AssignmentOrigin assignment_origin_from_string(const char *text);
 const char *vm_origin_to_string(VmOrigin origin);
 const char *instance_state_to_string(InstanceState state);
 const char *guest_support_to_string(GuestSupport support);
+const char *session_kind_to_string(SessionKind kind);
+const char *arbitration_level_to_string(ArbitrationLevel level);
+ArbitrationLevel arbitration_level_from_string(const char *text);

@@ -53,10 +53,23 @@ static void test_origins(_unused_ void **state) {
         assert_int_equal(assignment_origin_from_string("caller"), _ASSIGNMENT_ORIGIN_INVALID);
 }
 
+static void test_levels(_unused_ void **state) {
+        static const char *const words[] = {"none", "observe", "reserve", "enforce"};
+
+        assert_int_equal(ELEMENTS_OF(words), _ARBITRATION_LEVEL_MAX);
+        for (ArbitrationLevel level = 0; level < _ARBITRATION_LEVEL_MAX; level++) {
+                assert_string_equal(arbitration_level_to_string(level), words[level]);
+                assert_int_equal(arbitration_level_from_string(words[level]), level);
+        }
+
+        assert_int_equal(arbitration_level_from_string("auto"), _ARBITRATION_LEVEL_INVALID);
+}
+
 static void test_said_only(_unused_ void **state) {
         static const char *const lease_states[] = {"queued", "granted", "revoking", "revoked", "ended"};
         static const char *const vm_origins[] = {"administrator", "machine", "unit", "caller"};
         static const char *const instance_states[] = {"ready", "partial", "gone"};
+        static const char *const session_kinds[] = {"cpu", "task", "taskcpu"};
         static const char *const guest_supports[] = {"yes", "no", "unknown"};
 
         assert_int_equal(ELEMENTS_OF(lease_states), _LEASE_STATE_MAX);
@@ -71,6 +84,10 @@ static void test_said_only(_unused_ void **state) {
         for (InstanceState s = 0; s < _INSTANCE_STATE_MAX; s++)
                 assert_string_equal(instance_state_to_string(s), instance_states[s]);
 
+        assert_int_equal(ELEMENTS_OF(session_kinds), _SESSION_KIND_MAX);
+        for (SessionKind k = 0; k < _SESSION_KIND_MAX; k++)
+                assert_string_equal(session_kind_to_string(k), session_kinds[k]);
+
         assert_int_equal(ELEMENTS_OF(guest_supports), _GUEST_SUPPORT_MAX);
         for (GuestSupport g = 0; g < _GUEST_SUPPORT_MAX; g++)
                 assert_string_equal(guest_support_to_string(g), guest_supports[g]);
@@ -78,9 +95,8 @@ static void test_said_only(_unused_ void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_modes),
-                cmocka_unit_test(test_owners),
-                cmocka_unit_test(test_origins),
+                cmocka_unit_test(test_modes),     cmocka_unit_test(test_owners),
+                cmocka_unit_test(test_origins),   cmocka_unit_test(test_levels),
                 cmocka_unit_test(test_said_only),
         };
 

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * Perf's own exclusivity as a lock: SPE PMUs are PERF_PMU_CAP_EXCLUSIVE (kernel/events/core.c,
+ * exclusive_event_init() and exclusive_event_installable()), so a disabled CPU-wide event that this process
+ * holds on a CPU makes the kernel refuse every other CPU-wide one there, and every task-bound one on the
+ * whole PMU; and it cannot be opened where somebody else's stands against it. That also settles doubt: where
+ * it opens, nobody has one. Needs CAP_PERFMON, and no BPF.
+ *
+ * A held event pins the driver's module. It is gone, for perf, when its CPU goes off line, and must be opened
+ * anew when that is back.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "util/cleanup.h"
+#include "util/cpuset.h"
+#include "util/named-fd.h"
+
+enum {
+        _RESERVE_E_SUCCESS,
+        RESERVE_E_BUSY,     /* somebody has an event there: CPU-wide on this CPU, or task-bound on the PMU */
+        RESERVE_E_OFF_LINE, /* no such CPU, or the PMU does not have it (any more) */
+        RESERVE_E_SHARED,   /* the PMU lets two CPU-wide events on one CPU: it is no lock */
+        RESERVE_E_DENIED,   /* this process may not open CPU-wide events, or the kernel has no perf events */
+};
+
+typedef struct Reserve Reserve;
+
+int reserve_new(Reserve **ret_reserve);
+/* Closes what it holds. */
+Reserve *reserve_free(Reserve *reserve);
+DEFINE_CLEANUP(Reserve *, reserve_free)
+
+/*
+ * Holds @cpu of the PMU of type @pmu_type, if it is not held already (of another type: it is opened anew).
+ * Nothing has changed unless it returns 0.
+ */
+int reserve_hold(Reserve *reserve, uint32_t pmu_type, unsigned cpu);
+void reserve_release(Reserve *reserve, unsigned cpu);
+/* The CPUs that are held. */
+const CpuSet *reserve_get_held(const Reserve *reserve);
+
+/* Whether anybody but @reserve has an event that stands against a CPU-wide one on @cpu: 0 if not. A CPU that
+ * is held is not asked for: 0. */
+int reserve_ask(const Reserve *reserve, uint32_t pmu_type, unsigned cpu);
+/* Whether the PMU is a lock at all: opens two events on @cpu and wants the second refused. */
+int reserve_try(uint32_t pmu_type, unsigned cpu);
+
+/*
+ * For a store of descriptors: the name under which the held event of @cpu is kept ("reserve-PMUTYPE-CPU"),
+ * and its descriptor, which stays the reserve's. False if it is not held.
+ */
+#define RESERVE_NAME_MAX 32U
+bool reserve_get_kept(const Reserve *reserve, unsigned cpu, char *name, int *ret_fd);
+/* Takes over those of @kept that are held events (their fd is -1 then). Others, and two of one CPU, stay. */
+void reserve_adopt(Reserve *reserve, NamedFd *kept, size_t n_kept);
