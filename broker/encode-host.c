@@ -67,6 +67,7 @@ static void encode_counts(JsonWriter *w, const Manager *manager, const VarlinkSe
         json_write_int(w, "waiting", manager->leases.n_waiting);
         json_write_int(w, "connections", server->connections);
         json_write_int(w, "watchers", manager->n_watches);
+        json_write_int(w, "sessions", 0); /* none are seen */
         json_write_object_end(w);
 }
 
@@ -86,6 +87,7 @@ void encode_host(JsonWriter *w, const char *key, const Manager *manager) {
                           manager->options.simulate
                                   ? "this host is simulated: nothing here is real hardware"
                                   : "this version of spe-broker neither sees nor keeps off host sessions");
+        json_write_bool(w, "levelKept", false);
         json_write_object_begin(w, "memlock");
         json_write_bool(w, "manage", false);
         json_write_bool(w, "able", false);

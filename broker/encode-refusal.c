@@ -76,6 +76,7 @@ void encode_refusal(JsonWriter *w, const char *key, const Refusal *refusal) {
                 encode_holders(w, refusal);
         else
                 json_write_null(w, "holders");
+        json_write_null(w, "allowed");
         json_write_object_end(w);
 }
 

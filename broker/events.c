@@ -48,6 +48,8 @@ static void send_snapshot(Watch *watch) {
         json_write_object_begin(w, "snapshot");
         encode_instances(w, watch->manager);
         encode_leases(w, watch->manager, NULL);
+        json_write_array_begin(w, "sessions"); /* none are seen */
+        json_write_array_end(w);
         json_write_object_end(w);
         event_end(watch, w);
         watch->backlog_max = varlink_call_get_backlog(watch->call) + WATCH_BACKLOG_MAX;

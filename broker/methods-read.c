@@ -99,7 +99,7 @@ int method_list_refusals(VarlinkCall *call, struct json_object *parameters, void
         w = varlink_call_reply(call, false);
         json_write_array_begin(w, "refusals");
         TAILQ_FOREACH(refusal, &manager->refusals.entries, link) {
-                if (vm && strcmp(vm, refusal->vm) != 0)
+                if (vm && (!refusal->vm || strcmp(vm, refusal->vm) != 0))
                         continue;
                 if (limit-- == 0)
                         break;

@@ -146,7 +146,8 @@ def session(**members):
 
 def refusal(error="Busy", **members):
     nothing = dict.fromkeys(("vm", "pid", "uid", "instance", "instances", "state", "reason", "cpus", "owner",
-                             "assignedVm", "limit", "requested", "available", "nearest", "holders"))
+                             "assignedVm", "limit", "requested", "available", "nearest", "holders",
+                             "allowed"))
     return {"id": "f" * 32, "error": "io.spebroker.Broker." + error, "message": "CPUs 0-3 are taken.",
             "whenUSec": 1790000000000000} | nothing | members
 
@@ -159,11 +160,12 @@ def offer(**members):
 def host(**members):
     return {
         "version": "1.2.3", "features": [], "level": "none", "levelReason": "this version sees no host sessions",
-        "memlock": {"manage": False, "able": False},
+        "levelKept": False, "memlock": {"manage": False, "able": False},
         "limits": {"defaultBufferSize": 4 << 20, "maxBufferSize": 64 << 20, "maxMemoryPerVM": 2 << 30,
                    "maxMemoryPerUser": 3 << 30, "maxMemory": 3 << 30, "maxLeases": 4096, "maxLeasesPerUser": 1024,
                    "maxConnections": 4096, "maxConnectionsPerUser": 2176},
-        "charge": 8454144, "counts": {"instances": 2, "leases": 1, "waiting": 3, "connections": 5, "watchers": 1},
+        "charge": 8454144,
+        "counts": {"instances": 2, "leases": 1, "waiting": 3, "connections": 5, "watchers": 1, "sessions": 0},
         "counters": [{"name": "leases-granted", "value": 7}, {"name": "leases-refused", "value": 2}],
         "nowUSec": 1790000000000000, "bootId": "0" * 32,
     } | members
@@ -175,4 +177,4 @@ def check(name, status="ok", reason="It is.", advice=None):
 
 def event(sequence, kind, member, lost=False):
     return {"event": {"sequence": sequence, "kind": kind, "lost": lost, "snapshot": None, "lease": None,
-                      "instance": None, "refusal": None} | {kind: member}}
+                      "instance": None, "refusal": None, "session": None} | {kind: member}}

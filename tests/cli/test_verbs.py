@@ -339,13 +339,13 @@ class TestService(cli.TestCase):
 
 class TestMonitor(cli.TestCase):
     EVENTS = [
-        fake.event(0, "snapshot", {"instances": INSTANCES, "leases": LEASES}),
+        fake.event(0, "snapshot", {"instances": INSTANCES, "leases": LEASES, "sessions": []}),
         fake.event(1, "lease", {"change": "granted", "lease": LEASES[0]}),
         fake.event(2, "lease", {"change": "revoking", "lease": LEASES[1]}),
         fake.event(3, "lease", {"change": "queued", "lease": LEASES[2]}),
         fake.event(4, "instance", INSTANCES[2]),
         fake.event(5, "refusal", REFUSALS[0]),
-        fake.event(6, "snapshot", {"instances": [], "leases": []}, lost=True),
+        fake.event(6, "snapshot", {"instances": [], "leases": [], "sessions": []}, lost=True),
     ]
 
     def watch(self, *arguments, events, interrupt):

@@ -59,6 +59,7 @@ class TestDescribe(harness.TestCase):
         host = broker.call("Describe")["host"]
         self.assertEqual(host["level"], "none")
         self.assertTrue(host["levelReason"])
+        self.assertIs(host["levelKept"], False)
         self.assertEqual(host["memlock"], {"manage": False, "able": False})
         self.assertTrue(all(isinstance(f, str) and f for f in host["features"]))
         self.assertTrue(host["version"])
@@ -74,7 +75,9 @@ class TestDescribe(harness.TestCase):
         watch = self.client(broker).stream("Watch")
         watch.next()
         counts = client.call("Describe")["host"]["counts"]
-        self.assertEqual(counts, {"instances": 2, "leases": 0, "waiting": 0, "connections": 2, "watchers": 1})
+        self.assertEqual(
+            counts, {"instances": 2, "leases": 0, "waiting": 0, "connections": 2, "watchers": 1, "sessions": 0}
+        )
         lease = client.call("Acquire", request={"vm": "a", "vcpus": 1, "cpus": "0-3", "mode": "exclusive"})[
             "lease"
         ]
@@ -84,7 +87,8 @@ class TestDescribe(harness.TestCase):
         self.assertEqual(waiter.next()["lease"]["state"], "queued")
         host = client.call("Describe")["host"]
         self.assertEqual(
-            host["counts"], {"instances": 2, "leases": 1, "waiting": 1, "connections": 3, "watchers": 1}
+            host["counts"],
+            {"instances": 2, "leases": 1, "waiting": 1, "connections": 3, "watchers": 1, "sessions": 0},
         )
         self.assertEqual(host["charge"], lease["charge"])
 

@@ -23,7 +23,7 @@ class TestWatch(harness.TestCase):
             event = stream.next()["event"]
             self.sequence += 1
             self.assertEqual(event["sequence"], self.sequence)
-            members = [k for k in ("snapshot", "lease", "instance", "refusal") if event.get(k) is not None]
+            members = [k for k in ("snapshot", "lease", "instance", "refusal", "session") if event.get(k) is not None]
             self.assertEqual(members, [event["kind"]])
             self.assertFalse(stream.done)
             if kind in (None, event["kind"]):
