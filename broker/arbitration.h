@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "bpf/arbiter.h"
 #include "policy/decide.h"
 #include "util/cleanup.h"
 #include "util/named-fd.h"
@@ -29,6 +30,11 @@ DEFINE_CLEANUP(Arbitration *, arbitration_free)
 ArbitrationLevel arbitration_get_level(const Arbitration *arbitration);
 /* Why no higher one, a sentence; NULL at enforce. */
 const char *arbitration_get_reason(const Arbitration *arbitration);
+
+/* Its eyes; NULL: there are none (level none). */
+Arbiter *arbitration_get_arbiter(const Arbitration *arbitration);
+/* The instance whose PMU the kernel calls @pmu, or NULL. */
+const Instance *arbitration_find_instance(const Manager *manager, const char *pmu);
 
 /* The configuration, or the host's instances, may want another level now. */
 int arbitration_configure(Manager *manager);

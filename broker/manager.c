@@ -247,6 +247,7 @@ int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_ma
         manager->model.assignments = ASSIGNMENT_TABLE_NULL;
         lease_table_init(&manager->leases);
         refusal_log_init(&manager->refusals);
+        session_table_init(&manager->sessions);
         LIST_INIT(&manager->watches);
         LIST_INIT(&manager->assign_waits);
 
@@ -305,6 +306,7 @@ Manager *manager_free(Manager *manager) {
         sd_event_source_disable_unref(manager->settle_source);
         sd_event_source_disable_unref(manager->deadline_timer);
         sd_event_source_disable_unref(manager->expiry_timer);
+        session_table_deinit(&manager->sessions);
         refusal_log_deinit(&manager->refusals);
         assignment_table_deinit(&manager->model.assignments);
         ledger_deinit(&manager->model.ledger);

@@ -13,12 +13,14 @@
 #include <sys/queue.h>
 #include <systemd/sd-event.h>
 
+#include "broker/arbitration.h"
 #include "broker/check.h"
 #include "broker/config.h"
 #include "broker/guest.h"
 #include "broker/host-events.h"
 #include "broker/lease.h"
 #include "broker/refusal.h"
+#include "broker/session.h"
 #include "host/topology.h"
 #include "policy/decide.h"
 #include "varlink/server/server.h"
@@ -76,6 +78,8 @@ typedef struct Manager {
         LIST_HEAD(, Watch) watches;
         unsigned n_watches;
         LIST_HEAD(, AssignWait) assign_waits;
+        Arbitration *arbitration;
+        SessionTable sessions;
         CpuSet reassigned; /* CPUs whose assignments have changed: news for whoever watches */
         Counters counters;
 

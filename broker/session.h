@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
+#include <systemd/sd-event.h>
 
 #include "bpf/arbiter.h"
 #include "policy/instance.h"
@@ -17,23 +18,57 @@
 #include "util/cpuset.h"
 
 typedef struct Manager Manager;
+typedef struct SessionTarget SessionTarget;
 
 typedef struct Session {
-        TAILQ_ENTRY(Session) link;
+        LIST_ENTRY(Session) bucket_link; /* SessionTable.by_id */
+        TAILQ_ENTRY(Session) link;       /* SessionTable.all, or .gone */
         ArbiterSession facts;
         SessionKind kind;
+        SessionTarget *target; /* NULL: CPU-wide */
         const Instance
                 *instance;   /* NULL: none that is there now has this PMU, so it conflicts with nothing */
         CpuSet reach;        /* empty: dead, its CPU is off line or its PMU gone */
         uint64_t since_usec; /* CLOCK_REALTIME; 0: it was open before the broker looked */
         bool suspected;      /* it may be dead: no process was seen to have it */
         bool contended;      /* it stands against a lease */
+        bool told;           /* whoever watches knows of it, */
+        bool told_contended; /* and that it is contended */
+        bool met;            /* by the read that goes on */
 } Session;
+
+/* A process on whose threads there are sessions. */
+struct SessionTarget {
+        LIST_ENTRY(SessionTarget) link; /* SessionTable.by_process */
+        pid_t process;
+        unsigned n;      /* sessions */
+        CpuSet reach;    /* of all of them */
+        CpuSet admitted; /* of those that the kernel has decided on */
+        CpuSet leased;   /* held by leases of this process that sessions stand against */
+};
+
+#define SESSION_BUCKETS 1024U
 
 typedef struct SessionTable {
         TAILQ_HEAD(SessionList, Session) all; /* by age */
+        struct SessionList gone;              /* those of which it has not been told yet that they are */
         unsigned n;
-        uint64_t generation; /* of the kernel's table that this is a copy of */
+        uint64_t generation;       /* of the kernel's table that this is a copy of */
+        bool current;              /* it is a copy of that whole table, and all was decided there */
+        SessionOccupancy admitted; /* model.sessions without those that may still be refused */
+        bool news;                 /* something has not been told yet */
+        /*
+         * CPUs on which the kernel let the broker have no event, so that somebody has one, while none was
+         * seen there. Written by arbitration; sessions_place() is to be called then.
+         */
+        CpuSet unseen;
+        uint64_t look_usec; /* CLOCK_MONOTONIC: not before that are targets' affinities read anew */
+        LIST_HEAD(SessionBucket, Session) by_id[SESSION_BUCKETS];
+        LIST_HEAD(SessionTargetBucket, SessionTarget) by_process[SESSION_BUCKETS];
+
+        sd_event_source *bell; /* the arbiter's doorbell (session-bell.h) */
+        sd_event_source *bell_timer;
+        bool failed; /* the last read, and that was logged */
 } SessionTable;
 
 void session_table_init(SessionTable *table);
@@ -41,8 +76,8 @@ void session_table_deinit(SessionTable *table);
 
 /*
  * Brings manager->sessions and manager->model.sessions to what the kernel's table says now. What is new or
- * gone is told to whoever watches, and marks dirty what depends on it. True in *@ret_changed if
- * model.sessions did.
+ * gone is told to whoever watches, by the end of this turn, and marks dirty what depends on it. True in
+ * *@ret_changed if there are other sessions now, or they reach other CPUs. If it fails, the last copy stays.
  */
 int sessions_read(Manager *manager, bool *ret_changed);
 /* Works out instance, reach and occupancy anew: instances, CPUs on line, or the level are others. */
