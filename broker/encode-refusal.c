@@ -116,6 +116,9 @@ static void encode_error_fields(JsonWriter *w, const Refusal *refusal) {
                 json_write_int(w, "requested", (int64_t)refusal->requested);
                 json_write_int(w, "available", (int64_t)refusal->available);
                 break;
+        case REFUSAL_ARBITRATION_UNAVAILABLE:
+                json_write_string(w, "reason", refusal->reason);
+                break;
         case REFUSAL_BUSY:
                 encode_holders(w, refusal);
                 break;

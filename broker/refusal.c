@@ -210,6 +210,17 @@ static int fill_limit(const RefusalFacts *facts, Refusal *refusal) {
                    format_size(facts->requested, requested), format_size(facts->available, available));
 }
 
+static int fill_unprotected(const RefusalFacts *facts, Refusal *refusal) {
+        int r;
+
+        r = copy(facts->reason, &refusal->reason);
+        if (r < 0)
+                return r;
+
+        return say(refusal, "host sessions cannot be kept off this lease as the configuration wants: %s",
+                   refusal->reason);
+}
+
 /* Adds @lease if it stands in the way on @cpus. */
 static int add_holder(Refusal *refusal, const Lease *lease, const CpuSet *cpus) {
         const Owner *owner = lease->owner->owner;
@@ -256,6 +267,8 @@ static int fill_busy(const Manager *manager, const LeaseRequest *request, const 
                         return r;
         }
 
+        if (refusal->n_holders == 0 && facts->by_session)
+                return say(refusal, "a host session is open there");
         if (refusal->n_holders == 0)
                 return say(refusal, "an earlier request waits for these CPUs");
         if (refusal->n_holders == 1)
@@ -284,6 +297,8 @@ static int fill(const Manager *manager, const LeaseRequest *request, const Refus
                 return fill_size(facts, refusal);
         case REFUSAL_LIMIT_EXCEEDED:
                 return fill_limit(facts, refusal);
+        case REFUSAL_ARBITRATION_UNAVAILABLE:
+                return fill_unprotected(facts, refusal);
         case REFUSAL_BUSY:
                 return fill_busy(manager, request, facts, refusal);
         case _REFUSAL_MAX:

@@ -4,7 +4,9 @@
  * The counter-offer: the request is relaxed, in every way that could cure its refusals, and the decision is
  * asked again; so a counter-offer is right because the decision said so, not because this file knows a rule.
  * A relaxation is a bit, the bits rise with how far they take the request from what was meant, and counting
- * upwards tries the combinations in order of nearness.
+ * upwards tries the combinations in order of nearness. Farthest is to go without protection: a lease
+ * elsewhere still profiles everything, one that shares its CPUs with host sessions has holes that nobody
+ * sees.
  */
 
 #include "policy/counter-offer.h"
@@ -20,7 +22,7 @@ enum {
         RELAX_MODE = 1U << 2,     /* not exclusive */
         RELAX_INSTANCE = 1U << 3, /* any instance */
         RELAX_PLACE = 1U << 4,    /* any CPUs */
-        _RELAX_END = 1U << 5,
+        RELAX_SHARED = 1U << 5,   /* beside host sessions; tried last of all */
 };
 
 /* Of each refusal, what could cure it; a combination without any of these is not worth asking. */
@@ -32,13 +34,11 @@ static const unsigned cures[_REFUSAL_MAX] = {
         [REFUSAL_NOT_ASSIGNED] = RELAX_CPUS | RELAX_MODE | RELAX_INSTANCE | RELAX_PLACE,
         [REFUSAL_BUFFER_SIZE_NOT_REPRESENTABLE] = RELAX_SIZE,
         [REFUSAL_LIMIT_EXCEEDED] = RELAX_SIZE | RELAX_INSTANCE | RELAX_PLACE,
-        [REFUSAL_BUSY] = RELAX_CPUS | RELAX_MODE | RELAX_INSTANCE | RELAX_PLACE,
+        [REFUSAL_ARBITRATION_UNAVAILABLE] = RELAX_SHARED,
+        [REFUSAL_BUSY] = RELAX_CPUS | RELAX_MODE | RELAX_INSTANCE | RELAX_PLACE | RELAX_SHARED,
 };
 
-/*
- * The relaxations that change anything about @request. (There is none from guest to shared: as long as only
- * leases are in the way, what stops the one stops the other.)
- */
+/* The relaxations that change anything about @request and keep its protection. */
 static unsigned possible_relaxations(const PolicyRequest *request) {
         unsigned possible = RELAX_CPUS;
 
@@ -109,6 +109,8 @@ static bool relax_request(const Model *model, const Claims *ahead, unsigned rela
         }
         if (relax & RELAX_MODE)
                 request->mode = LEASE_MODE_GUEST;
+        if (relax & RELAX_SHARED)
+                request->mode = LEASE_MODE_SHARED;
         if (relax & RELAX_INSTANCE)
                 request->instance = NULL;
         if (relax & RELAX_PLACE)
@@ -117,36 +119,35 @@ static bool relax_request(const Model *model, const Claims *ahead, unsigned rela
         return !(relax & RELAX_CPUS) || relax_cpus(model, ahead, request);
 }
 
-/* Could the VM have anything at all, anywhere? If not, no combination is worth asking. */
-static bool anything_left(const Model *model, const PolicyRequest *request, const Claims *ahead) {
+/* Could the VM have anything at all with all of @possible? If not, no combination of them is worth asking. */
+static bool anything_left(const Model *model, const PolicyRequest *request, const Claims *ahead,
+                          unsigned possible) {
         PolicyRequest least = *request;
         Decision answer;
 
         least.buffer_size = BUFFER_SIZE_MIN;
-        least.has_affinity = false; /* counts only without CPUs */
-        if (!relax_request(model, ahead, possible_relaxations(request), &least))
+        if (request->has_cpus)
+                least.has_affinity = false; /* counts only in the combinations that give the CPUs up */
+        if (!relax_request(model, ahead, possible, &least))
                 return false;
 
         decide(model, &least, ahead, false, &answer);
         return answer.granted;
 }
 
-void counter_offer_find(const Model *model, const PolicyRequest *request, const Claims *ahead,
-                        Decision *decision) {
-        unsigned possible = possible_relaxations(request);
+/* The first combination of @possible, beside @always, that is granted. */
+static bool find_nearest(const Model *model, const PolicyRequest *request, const Claims *ahead,
+                         unsigned possible, unsigned always, Decision *decision) {
+        if (!anything_left(model, request, ahead, possible | always))
+                return false;
 
-        if (!anything_left(model, request, ahead))
-                return;
-
-        for (unsigned relax = 1; relax < _RELAX_END; relax++) {
-                PolicyRequest relaxed;
+        for (unsigned others = 0; others < RELAX_SHARED; others++) {
+                PolicyRequest relaxed = *request;
                 Decision answer;
 
-                if (relax & ~possible || !may_cure(relax, decision))
+                if (others & ~possible || !may_cure(others | always, decision))
                         continue;
-
-                relaxed = *request;
-                if (!relax_request(model, ahead, relax, &relaxed))
+                if (!relax_request(model, ahead, others | always, &relaxed))
                         continue;
 
                 decide(model, &relaxed, ahead, false, &answer);
@@ -155,6 +156,20 @@ void counter_offer_find(const Model *model, const PolicyRequest *request, const 
 
                 decision->has_counter_offer = true;
                 decision->counter_offer = answer.offer;
-                return;
+                return true;
         }
+
+        return false;
+}
+
+void counter_offer_find(const Model *model, const PolicyRequest *request, const Claims *ahead,
+                        Decision *decision) {
+        unsigned possible = possible_relaxations(request);
+        unsigned not_exclusive = possible & RELAX_MODE; /* who shares with the host is not exclusive either */
+
+        if (find_nearest(model, request, ahead, possible, 0, decision))
+                return;
+        if (request->mode != LEASE_MODE_SHARED)
+                (void)find_nearest(model, request, ahead, possible & ~RELAX_MODE,
+                                   not_exclusive | RELAX_SHARED, decision);
 }

@@ -19,6 +19,7 @@ static const char *const refusal_kinds[_REFUSAL_MAX] = {
         [REFUSAL_NOT_ASSIGNED] = "NotAssigned",
         [REFUSAL_BUFFER_SIZE_NOT_REPRESENTABLE] = "BufferSizeNotRepresentable",
         [REFUSAL_LIMIT_EXCEEDED] = "LimitExceeded",
+        [REFUSAL_ARBITRATION_UNAVAILABLE] = "ArbitrationUnavailable",
         [REFUSAL_BUSY] = "Busy",
 };
 

@@ -56,7 +56,8 @@ typedef struct PolicyRequest {
         uint64_t buffer_size;
         bool exact;
         LeaseMode mode;
-        CpuSet own_sessions; /* where task-bound sessions reach whose target is the owner */
+        /* Where task-bound sessions reach whose target is the owner: as they are now, not when it asked. */
+        CpuSet own_sessions;
 } PolicyRequest;
 
 /* In the order in which they are answered. */
@@ -68,6 +69,7 @@ typedef enum RefusalKind {
         REFUSAL_NOT_ASSIGNED,
         REFUSAL_BUFFER_SIZE_NOT_REPRESENTABLE,
         REFUSAL_LIMIT_EXCEEDED,
+        REFUSAL_ARBITRATION_UNAVAILABLE,
         REFUSAL_BUSY,
         _REFUSAL_MAX,
 } RefusalKind;
@@ -99,7 +101,9 @@ typedef struct RefusalFacts {
         uint64_t requested;    /* LIMIT_EXCEEDED, BUFFER_SIZE_NOT_REPRESENTABLE */
         uint64_t available;    /* LIMIT_EXCEEDED */
         uint64_t nearest;      /* BUFFER_SIZE_NOT_REPRESENTABLE */
+        const char *reason;    /* ARBITRATION_UNAVAILABLE: the model's */
         bool by_claim;         /* BUSY: an earlier waiter is (also) in the way */
+        bool by_session;       /* BUSY: a host session is (also) in the way */
 } RefusalFacts;
 
 typedef struct Offer {
@@ -135,9 +139,10 @@ void decide(const Model *model, const PolicyRequest *request, const Claims *ahea
 
 /*
  * Decides whether a lease of @request's VM and mode that holds @held on @instance may move to request->cpus
- * there. Its size is fixed, so only NO_INSTANCE_FOR_CPUS, NOT_ASSIGNED and BUSY (and the instance's state)
- * can be in the way. It is not in its own way. The offer's size is the request's, its charge 0: nothing is
- * charged anew.
+ * there. Its size is fixed, so only NO_INSTANCE_FOR_CPUS, NOT_ASSIGNED, ARBITRATION_UNAVAILABLE and BUSY (and
+ * the instance's state) can be in the way. The last two ask about the CPUs that it gains alone: it is not in
+ * its own way, who waits for its CPUs waits for it already, and a session on them is contention that moving
+ * neither makes nor mends. The offer's size is the request's, its charge 0: nothing is charged anew.
  */
 void decide_move(const Model *model, const PolicyRequest *request, Instance *instance, const CpuSet *held,
                  const Claims *ahead, Decision *ret_decision);

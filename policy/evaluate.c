@@ -56,6 +56,18 @@ static void claims_in_way(const Claims *ahead, LeaseMode mode, CpuSet *ret_cpus)
         cpuset_or(ret_cpus, &ahead->by_mode[LEASE_MODE_SHARED]);
 }
 
+/* What @request may not meet among sessions; on CPUs that the lease holds already they are no obstacle. */
+static void sessions_in_way(const Model *model, const PolicyRequest *request, const CpuSet *held,
+                            CpuSet *ret_cpus) {
+        CpuSet guest_cpus;
+
+        assignment_table_owned_by(&model->assignments, ASSIGNMENT_OWNER_GUEST, &guest_cpus);
+        session_occupancy_conflicts(&model->sessions, request->mode, &request->own_sessions, &guest_cpus,
+                                    ret_cpus);
+        if (held)
+                cpuset_subtract(ret_cpus, held);
+}
+
 void evaluator_init(Evaluator *e, const Model *model, const PolicyRequest *request, const CpuSet *held,
                     const Claims *ahead) {
         assert(request->vcpus > 0);
@@ -63,6 +75,7 @@ void evaluator_init(Evaluator *e, const Model *model, const PolicyRequest *reque
 
         e->model = model;
         e->request = request;
+        e->held = held;
         init_limits(e);
 
         assignment_table_allowed_cpus(&model->assignments, request->vm, request->vm_origin, &e->allowed);
@@ -77,6 +90,7 @@ void evaluator_init(Evaluator *e, const Model *model, const PolicyRequest *reque
                 e->claimed = CPUSET_NULL;
         if (held)
                 cpuset_subtract(&e->claimed, held); /* who waits for these waits for this lease already */
+        sessions_in_way(model, request, held, &e->sessions);
 }
 
 bool evaluator_can_lease(const Instance *instance) {
@@ -98,7 +112,8 @@ static RefusalFacts *refuse(Decision *d, RefusalKind kind) {
         facts->needs_own_cpus = false;
         facts->limit = NULL;
         facts->requested = facts->available = facts->nearest = 0;
-        facts->by_claim = false;
+        facts->reason = NULL;
+        facts->by_claim = facts->by_session = false;
         return facts;
 }
 
@@ -274,20 +289,35 @@ static void check_size(const Evaluator *e, Decision *d) {
                 check_count(&e->leases_of_user, d);
 }
 
+/* What may not share must be protected; a lease that moves is as it was on the CPUs that it holds. */
+static void check_protection(const Evaluator *e, Decision *d) {
+        const char *reason = e->model->unprotected_reason;
+
+        if (!reason || e->request->mode == LEASE_MODE_SHARED)
+                return;
+        if (e->held && cpuset_is_subset(&d->offer.cpus, e->held))
+                return;
+
+        refuse(d, REFUSAL_ARBITRATION_UNAVAILABLE)->reason = reason;
+}
+
 /* Asked last, of d->offer.cpus; there may be none if they have been refused. */
 static void check_busy(const Evaluator *e, Decision *d) {
         const CpuSet *cpus = &d->offer.cpus;
         bool by_claim = cpuset_intersects(cpus, &e->claimed);
+        bool by_session = cpuset_intersects(cpus, &e->sessions);
         RefusalFacts *facts;
 
-        if (!by_claim && !cpuset_intersects(cpus, &e->occupied))
+        if (!by_claim && !by_session && !cpuset_intersects(cpus, &e->occupied))
                 return;
 
         facts = refuse(d, REFUSAL_BUSY);
         facts->cpus = e->occupied;
         cpuset_or(&facts->cpus, &e->claimed);
+        cpuset_or(&facts->cpus, &e->sessions);
         cpuset_and(&facts->cpus, cpus);
         facts->by_claim = by_claim;
+        facts->by_session = by_session;
 }
 
 void evaluator_decide(const Evaluator *e, Instance *instance, Decision *d) {
@@ -298,6 +328,7 @@ void evaluator_decide(const Evaluator *e, Instance *instance, Decision *d) {
         if (ready)
                 check_cpus(e, d);
         check_size(e, d);
+        check_protection(e, d);
         if (ready)
                 check_busy(e, d);
         conclude(d);
@@ -310,6 +341,7 @@ void evaluator_decide_nowhere(const Evaluator *e, RefusalKind kind, Decision *d)
         else
                 refuse(d, kind);
         check_size(e, d);
+        check_protection(e, d);
         conclude(d);
 }
 
@@ -320,6 +352,7 @@ void evaluator_decide_move(const Evaluator *e, Instance *instance, Decision *d) 
         check_instance(d, false);
         if (ready) {
                 check_cpus(e, d);
+                check_protection(e, d);
                 check_busy(e, d);
         }
         conclude(d);
@@ -339,4 +372,5 @@ void evaluator_free_cpus(const Evaluator *e, const Instance *instance, CpuSet *r
                 cpuset_and(ret_cpus, &e->own);
         cpuset_subtract(ret_cpus, &e->occupied);
         cpuset_subtract(ret_cpus, &e->claimed);
+        cpuset_subtract(ret_cpus, &e->sessions);
 }

@@ -32,8 +32,10 @@ typedef struct Evaluator {
         CpuSet allowed; /* where assignments let the VM have leases */
         CpuSet own;     /* if needs_own_cpus: those assigned to the VM */
         bool needs_own_cpus;
-        CpuSet occupied; /* where leases are in the way of this mode */
-        CpuSet claimed;  /* where earlier waiters are */
+        const CpuSet *held; /* of the lease that moves; NULL: a new one */
+        CpuSet occupied;    /* where leases are in the way of this mode */
+        CpuSet claimed;     /* where earlier waiters are */
+        CpuSet sessions;    /* where host sessions are */
 } Evaluator;
 
 /*

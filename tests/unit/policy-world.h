@@ -24,6 +24,7 @@
 #define N_INSTANCES 4U
 #define N_GRANTS    16U
 #define N_CLAIMS    2U
+#define N_SESSIONS  4U
 #define N_VMS       3U
 #define MIB(n)      ((uint64_t)(n) << 20)
 #define HOST_PAGE   UINT64_C(4096)
@@ -51,6 +52,14 @@ typedef struct Saying {
         int vm;
 } Saying;
 
+/* An open host session. Its target, if it has one, is the owner of the leases of one VM. */
+typedef struct HostSession {
+        bool used;
+        SessionKind kind;
+        int target_vm;
+        bool cpus[N_CPUS];
+} HostSession;
+
 typedef struct World {
         uint64_t random;
         Model model;
@@ -63,6 +72,8 @@ typedef struct World {
                 bool cpus[N_CPUS];
         } claims[N_CLAIMS];
         size_t n_claims;
+        HostSession sessions[N_SESSIONS];
+        bool unholdable[N_CPUS];
 } World;
 
 static World world;
@@ -142,8 +153,39 @@ static bool is_occupied(LeaseMode mode, unsigned cpu, const Grant *self) {
         return false;
 }
 
+static bool session_is_in_way(const HostSession *s, const PolicyRequest *r, unsigned cpu) {
+        AssignmentOwner owner;
+        int vm;
+
+        if (!s->used || !s->cpus[cpu])
+                return false;
+        decided_by(cpu, &owner, &vm);
+        return s->kind == SESSION_KIND_CPU || r->mode == LEASE_MODE_EXCLUSIVE ||
+               owner == ASSIGNMENT_OWNER_GUEST || strcmp(vm_names[s->target_vm], r->vm) == 0;
+}
+
+static bool is_profiled(const PolicyRequest *r, unsigned cpu, const Grant *self) {
+        if (r->mode == LEASE_MODE_SHARED || (self && self->cpus[cpu]))
+                return false;
+        for (const HostSession *s = world.sessions; s < world.sessions + N_SESSIONS; s++)
+                if (session_is_in_way(s, r, cpu))
+                        return true;
+        return world.unholdable[cpu];
+}
+
 static bool is_busy(const PolicyRequest *r, unsigned cpu, const Grant *self) {
-        return is_occupied(r->mode, cpu, self) || (is_claimed(r->mode, cpu) && !(self && self->cpus[cpu]));
+        return is_occupied(r->mode, cpu, self) || is_profiled(r, cpu, self) ||
+               (is_claimed(r->mode, cpu) && !(self && self->cpus[cpu]));
+}
+
+/* Can the lease not be protected? One that is there already moves to @cpus. */
+static bool is_unprotected(const PolicyRequest *r, const CpuSet *cpus, const Grant *self) {
+        if (!world.model.unprotected_reason || r->mode == LEASE_MODE_SHARED)
+                return false;
+        for (unsigned cpu = 0; cpu < N_CPUS + 1; cpu++)
+                if (!self || (cpuset_has(cpus, cpu) && (cpu == N_CPUS || !self->cpus[cpu])))
+                        return true;
+        return false;
 }
 
 static bool may_be_leased(const Instance *instance) {
@@ -266,6 +308,8 @@ static Verdict judge(const PolicyRequest *r, Instance *instance) {
         if (instance->guest == GUEST_SUPPORT_NO)
                 v.kinds |= KIND(GUEST_UNSUPPORTED);
         v.kinds |= judge_size(r, instance, &v.size);
+        if (is_unprotected(r, NULL, NULL))
+                v.kinds |= KIND(ARBITRATION_UNAVAILABLE);
         return v;
 }
 
@@ -273,6 +317,8 @@ static Verdict judge_nowhere(const PolicyRequest *r, unsigned kind) {
         Verdict v = {.kinds = kind};
 
         v.kinds |= judge_size(r, NULL, &v.size);
+        if (is_unprotected(r, NULL, NULL))
+                v.kinds |= KIND(ARBITRATION_UNAVAILABLE);
         return v;
 }
 
@@ -350,4 +396,59 @@ static Verdict judge_request(const PolicyRequest *r) {
         }
 
         return r->has_cpus ? judge_by_cpus(r) : judge_anywhere(r);
+}
+
+/* Is there anything at all, anywhere, of any size, that this VM could have now in @mode? */
+static bool could_have_anything(const PolicyRequest *r, LeaseMode mode) {
+        PolicyRequest least = *r;
+        uint64_t size;
+
+        least.mode = mode;
+        least.buffer_size = BUFFER_SIZE_MIN;
+        if (is_unprotected(&least, NULL, NULL) || judge_size(&least, NULL, &size))
+                return false;
+
+        for (size_t i = 0; i < world.model.instances.n; i++) {
+                const Instance *instance = world.model.instances.entries[i];
+
+                if (!may_be_leased(instance))
+                        continue;
+                for (unsigned cpu = 0; cpu < N_CPUS; cpu++)
+                        if (cpuset_has(&instance->effective, cpu) &&
+                            (!r->has_affinity || cpuset_has(&r->affinity, cpu) ||
+                             (r->has_cpus && cpuset_has(&r->cpus, cpu))) &&
+                            is_allowed(r->vm, r->vm_origin, cpu) && !is_busy(&least, cpu, NULL))
+                                return true;
+        }
+
+        return false;
+}
+
+/* ---- sessions ---- */
+
+/* Where the task-bound sessions are whose target is the owner of @vm's leases. */
+static CpuSet own_sessions(const char *vm) {
+        CpuSet set = CPUSET_NULL;
+
+        for (const HostSession *s = world.sessions; s < world.sessions + N_SESSIONS; s++)
+                for (unsigned cpu = 0; cpu < N_CPUS; cpu++)
+                        if (s->used && s->cpus[cpu] && s->kind != SESSION_KIND_CPU &&
+                            strcmp(vm_names[s->target_vm], vm) == 0)
+                                cpuset_add(&set, cpu);
+        return set;
+}
+
+/* What the model knows of them. */
+static void sum_sessions_up(void) {
+        SessionOccupancy *sums = &world.model.sessions;
+
+        *sums = SESSION_OCCUPANCY_NULL;
+        for (unsigned cpu = 0; cpu < N_CPUS; cpu++) {
+                for (const HostSession *s = world.sessions; s < world.sessions + N_SESSIONS; s++)
+                        if (s->used && s->cpus[cpu])
+                                cpuset_add(s->kind == SESSION_KIND_CPU ? &sums->cpu_wide : &sums->task_bound,
+                                           cpu);
+                if (world.unholdable[cpu])
+                        cpuset_add(&sums->unholdable, cpu);
+        }
 }

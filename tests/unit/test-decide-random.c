@@ -16,7 +16,9 @@
 static unsigned current_host;
 
 /* How often each kind of answer came up. */
-static struct { unsigned granted, refused[_REFUSAL_MAX], countered, moved, shrunk; } seen;
+static struct {
+        unsigned granted, refused[_REFUSAL_MAX], by_session, countered, unprotected, moved, shrunk;
+} seen;
 
 /* ---- comparing ---- */
 
@@ -42,7 +44,7 @@ static void check_not_assigned(const PolicyRequest *r, const RefusalFacts *facts
 
 static void check_facts(const PolicyRequest *r, const RefusalFacts *facts, const Verdict *verdict,
                         const Grant *self) {
-        bool by_claim = false;
+        bool by_claim = false, by_session = false;
 
         switch (facts->kind) {
         case REFUSAL_NOT_ASSIGNED:
@@ -58,8 +60,14 @@ static void check_facts(const PolicyRequest *r, const RefusalFacts *facts, const
 
                         assert_int_equal(cpuset_has(&facts->cpus, cpu), in_question && is_busy(r, cpu, self));
                         by_claim |= in_question && is_claimed(r->mode, cpu) && !(self && self->cpus[cpu]);
+                        by_session |= in_question && is_profiled(r, cpu, self);
                 }
                 assert_int_equal(facts->by_claim, by_claim);
+                assert_int_equal(facts->by_session, by_session);
+                seen.by_session += by_session;
+                break;
+        case REFUSAL_ARBITRATION_UNAVAILABLE:
+                assert_string_equal(facts->reason, world.model.unprotected_reason);
                 break;
         case REFUSAL_BUFFER_SIZE_NOT_REPRESENTABLE:
                 assert_int_equal(facts->requested, r->buffer_size);
@@ -129,32 +137,6 @@ static void check_offer_holds(const PolicyRequest *r, const Offer *offer) {
         assert_int_equal(d.offer.buffer_size, offer->buffer_size);
         assert_int_equal(d.offer.charge, offer->charge);
         assert_int_equal(d.offer.mode, offer->mode);
-}
-
-/* Is there anything at all, anywhere, of any size, that this VM could have now? */
-static bool could_have_anything(const PolicyRequest *r) {
-        PolicyRequest least = *r;
-        uint64_t size;
-
-        least.mode = LEASE_MODE_GUEST;
-        least.buffer_size = BUFFER_SIZE_MIN;
-        if (judge_size(&least, NULL, &size))
-                return false;
-
-        for (size_t i = 0; i < world.model.instances.n; i++) {
-                const Instance *instance = world.model.instances.entries[i];
-
-                if (!may_be_leased(instance))
-                        continue;
-                for (unsigned cpu = 0; cpu < N_CPUS; cpu++)
-                        if (cpuset_has(&instance->effective, cpu) &&
-                            (!r->has_affinity || cpuset_has(&r->affinity, cpu) ||
-                             (r->has_cpus && cpuset_has(&r->cpus, cpu))) &&
-                            is_allowed(r->vm, r->vm_origin, cpu) && !is_busy(&least, cpu, NULL))
-                                return true;
-        }
-
-        return false;
 }
 
 /* ---- carrying out ---- */
@@ -294,7 +276,24 @@ static PolicyRequest draw_request(void) {
         r.has_affinity = chance(30);
         if (r.has_affinity)
                 r.affinity = draw_cpus(60);
+        r.own_sessions = own_sessions(r.vm);
         return r;
+}
+
+/* There is one wherever anything could be had; one without protection, only where there is no other. */
+static void check_counter_offer(const PolicyRequest *r, const Decision *d) {
+        bool unprotected;
+
+        assert_int_equal(d->has_counter_offer, could_have_anything(r, LEASE_MODE_SHARED));
+        if (!d->has_counter_offer)
+                return;
+
+        check_offer_holds(r, &d->counter_offer);
+        unprotected = r->mode != LEASE_MODE_SHARED && d->counter_offer.mode == LEASE_MODE_SHARED;
+        if (r->mode != LEASE_MODE_SHARED)
+                assert_int_equal(unprotected, !could_have_anything(r, LEASE_MODE_GUEST));
+        seen.countered++;
+        seen.unprotected += unprotected;
 }
 
 static void step_request(void) {
@@ -306,10 +305,7 @@ static void step_request(void) {
         compare(&r, &d, &v, NULL);
         if (!d.granted) {
                 seen.refused[d.refusals[0].kind]++;
-                seen.countered += d.has_counter_offer;
-                assert_int_equal(d.has_counter_offer, could_have_anything(&r));
-                if (d.has_counter_offer)
-                        check_offer_holds(&r, &d.counter_offer);
+                check_counter_offer(&r, &d);
                 return;
         }
 
@@ -343,11 +339,14 @@ static void step_move(void) {
         r.vm_origin = g->vm_origin;
         r.mode = g->mode;
         r.instance = NULL;
+        r.own_sessions = own_sessions(r.vm);
         held = grant_cpus(g);
 
         v.instance = g->instance;
         v.kinds = g->instance->state != INSTANCE_STATE_READY ? KIND(INSTANCE_NOT_READY)
                                                              : judge_cpus(&r, g->instance, g, &v.cpus);
+        if (g->instance->state == INSTANCE_STATE_READY && is_unprotected(&r, &v.cpus, g))
+                v.kinds |= KIND(ARBITRATION_UNAVAILABLE);
         decide_move(&world.model, &r, g->instance, &held, &world.ahead, &d);
         compare(&r, &d, &v, g);
         if (d.granted) {
@@ -426,19 +425,40 @@ static void step_claims(void) {
         }
 }
 
+/* A session opens or closes, or the level is another one. */
+static void step_sessions(void) {
+        HostSession *s = &world.sessions[draw(N_SESSIONS)];
+
+        *s = (HostSession){.used = chance(40),
+                           .kind = (SessionKind)draw(_SESSION_KIND_MAX),
+                           .target_vm = (int)draw(N_VMS)};
+        if (s->kind == SESSION_KIND_TASK)
+                for (unsigned cpu = 0; cpu < N_CPUS; cpu++)
+                        s->cpus[cpu] = chance(25);
+        else
+                s->cpus[draw(N_CPUS)] = true;
+        for (unsigned cpu = 0; cpu < N_CPUS; cpu++)
+                world.unholdable[cpu] = chance(3);
+
+        sum_sessions_up();
+        world.model.unprotected_reason = chance(15) ? "no hand in this kernel" : NULL;
+}
+
 static void step(void) {
         const InstanceTable *t = &world.model.instances;
         unsigned what = (unsigned)draw(100);
         Grant *g;
 
-        if (what < 65)
+        if (what < 62)
                 step_request();
-        else if (what < 77)
+        else if (what < 74)
                 step_move();
-        else if (what < 85)
+        else if (what < 81)
                 step_assign();
-        else if (what < 88)
+        else if (what < 84)
                 step_claims();
+        else if (what < 89)
+                step_sessions();
         else if (what < 92 && t->n > 0)
                 change_instance(t->entries[draw(t->n)]);
         else {
@@ -491,6 +511,8 @@ static void build_host(unsigned seed) {
                 change_instance(world.model.instances.entries[i]);
         if (chance(50))
                 say();
+        if (chance(50))
+                step_sessions();
 }
 
 static void tear_host_down(void) {
@@ -520,6 +542,8 @@ static void test_random(_unused_ void **state) {
         /* Chance has come to every kind of answer, or this test has tested little. */
         assert_true(seen.granted > 1000);
         assert_true(seen.countered > 1000);
+        assert_true(seen.unprotected > 1000);
+        assert_true(seen.by_session > 1000);
         assert_true(seen.moved > 100);
         assert_true(seen.shrunk > 100);
         for (RefusalKind kind = 0; kind < _REFUSAL_MAX; kind++)

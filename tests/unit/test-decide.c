@@ -10,7 +10,8 @@
 static void test_names(_unused_ void **state) {
         static const char *const names[] = {
                 "NoSuchInstance", "InstanceNotReady",           "GuestUnsupported", "NoInstanceForCpus",
-                "NotAssigned",    "BufferSizeNotRepresentable", "LimitExceeded",    "Busy",
+                "NotAssigned",    "BufferSizeNotRepresentable", "LimitExceeded",    "ArbitrationUnavailable",
+                "Busy",
         };
 
         assert_int_equal(ELEMENTS_OF(names), _REFUSAL_MAX);
@@ -303,20 +304,26 @@ static void test_busy(_unused_ void **state) {
 /* Everything that is wrong is told, in order. */
 static void test_all_refusals(_unused_ void **state) {
         static const RefusalKind on_ready[] = {
-                REFUSAL_GUEST_UNSUPPORTED, REFUSAL_NO_INSTANCE_FOR_CPUS,
-                REFUSAL_NOT_ASSIGNED,      REFUSAL_BUFFER_SIZE_NOT_REPRESENTABLE,
-                REFUSAL_LIMIT_EXCEEDED,    REFUSAL_BUSY,
+                REFUSAL_GUEST_UNSUPPORTED,
+                REFUSAL_NO_INSTANCE_FOR_CPUS,
+                REFUSAL_NOT_ASSIGNED,
+                REFUSAL_BUFFER_SIZE_NOT_REPRESENTABLE,
+                REFUSAL_LIMIT_EXCEEDED,
+                REFUSAL_ARBITRATION_UNAVAILABLE,
+                REFUSAL_BUSY,
         };
         static const RefusalKind on_partial[] = {
                 REFUSAL_INSTANCE_NOT_READY,
                 REFUSAL_GUEST_UNSUPPORTED,
                 REFUSAL_BUFFER_SIZE_NOT_REPRESENTABLE,
                 REFUSAL_LIMIT_EXCEEDED,
+                REFUSAL_ARBITRATION_UNAVAILABLE,
         };
         static const RefusalKind on_none[] = {
                 REFUSAL_NO_SUCH_INSTANCE,
                 REFUSAL_BUFFER_SIZE_NOT_REPRESENTABLE,
                 REFUSAL_LIMIT_EXCEEDED,
+                REFUSAL_ARBITRATION_UNAVAILABLE,
         };
         PolicyRequest r = request("2-4");
         const Decision *d;
@@ -327,13 +334,14 @@ static void test_all_refusals(_unused_ void **state) {
         r.instance = "arm_spe_0";
         r.exact = true;
         r.buffer_size = MIB(128) + 1;
+        host.model.unprotected_reason = "no hand in this kernel";
 
         d = ask(&r);
         assert_int_equal(d->n_refusals, ELEMENTS_OF(on_ready));
         for (size_t i = 0; i < ELEMENTS_OF(on_ready); i++)
                 assert_int_equal(d->refusals[i].kind, on_ready[i]);
         assert_false(d->has_offer);
-        assert_counter(host.one, "4", MIB(64), LEASE_MODE_GUEST);
+        assert_counter(host.one, "4", MIB(64), LEASE_MODE_SHARED);
 
         host.zero->state = INSTANCE_STATE_PARTIAL;
         d = ask(&r);
