@@ -5,7 +5,6 @@
  * printed when it holds; with --wait the command ends when nothing of it is left.
  */
 
-#include <inttypes.h>
 #include <string.h>
 
 #include "speadm/call.h"
@@ -28,16 +27,6 @@ static void write_where(JsonWriter *writer, const Arguments *arguments) {
                 json_write_string(writer, "instance", arguments->instance);
 }
 
-static void print_sessions(const struct json_object *sessions) {
-        for (size_t i = 0; i < array_length(sessions); i++) {
-                const struct json_object *session = json_object_array_get_idx(sessions, i);
-                const char *command = field_string(session, "command"), *cpus = field_string(session, "cpus");
-
-                printf("%" PRId64 " %s on CPUs %s\n", field_int(session, "pid", 0), command ? command : "?",
-                       cpus ? cpus : "?");
-        }
-}
-
 static int print_displaced(const Speadm *speadm, const struct json_object *parameters) {
         bool legend = !arguments_has(&speadm->arguments, OPTION_NO_LEGEND);
         const struct json_object *leases = field_array(parameters, "affected");
@@ -49,8 +38,7 @@ static int print_displaced(const Speadm *speadm, const struct json_object *param
         r = words_lease_table(speadm, leases);
         if (array_length(sessions) > 0 && legend)
                 puts("Host sessions in the way until they close:");
-        print_sessions(sessions);
-        return r;
+        return r == SPEADM_DONE ? words_session_table(speadm, sessions) : r;
 }
 
 /* One reply per step, of which the first says what is displaced and the last is the outcome. */

@@ -131,8 +131,10 @@ static void tell_no_such_lease(FILE *file, _unused_ const Speadm *speadm, const 
         fprintf(file, "there is no lease %s (any more); see 'speadm leases'", word(fields, "leaseId"));
 }
 
-static void tell_no_arbitration(FILE *file, _unused_ const Speadm *speadm, const struct json_object *fields) {
-        fprintf(file, "host sessions cannot be kept off: %s", word(fields, "reason"));
+static void tell_no_arbitration(FILE *file, const Speadm *speadm, const struct json_object *fields) {
+        fprintf(file, "host sessions cannot be %s: %s",
+                strcmp(speadm->method, BROKER "ListSessions") == 0 ? "seen" : "kept off",
+                word(fields, "reason"));
 }
 
 static void tell_no_such_process(FILE *file, _unused_ const Speadm *speadm,

@@ -19,6 +19,7 @@ enum {
         COLUMN_CPUS,
         COLUMN_ONLINE,
         COLUMN_LEASED,
+        COLUMN_SESSIONS,
         COLUMN_LEASES,
         COLUMN_CHARGE,
         COLUMN_DRIVER,
@@ -26,12 +27,12 @@ enum {
 };
 
 static const TableColumn columns[] = {
-        [COLUMN_NAME] = {"NAME", TABLE_LEFT},          [COLUMN_TYPE] = {"TYPE", TABLE_RIGHT},
-        [COLUMN_STATE] = {"STATE", TABLE_LEFT},        [COLUMN_GUEST] = {"GUEST", TABLE_LEFT},
-        [COLUMN_CPUS] = {"CPUS", TABLE_TRUNC},         [COLUMN_ONLINE] = {"ONLINE", TABLE_TRUNC},
-        [COLUMN_LEASED] = {"LEASED", TABLE_TRUNC},     [COLUMN_LEASES] = {"LEASES", TABLE_RIGHT},
-        [COLUMN_CHARGE] = {"CHARGE", TABLE_RIGHT},     [COLUMN_DRIVER] = {"DRIVER", TABLE_LEFT},
-        [COLUMN_ASSIGNED] = {"ASSIGNED", TABLE_TRUNC},
+        [COLUMN_NAME] = {"NAME", TABLE_LEFT},      [COLUMN_TYPE] = {"TYPE", TABLE_RIGHT},
+        [COLUMN_STATE] = {"STATE", TABLE_LEFT},    [COLUMN_GUEST] = {"GUEST", TABLE_LEFT},
+        [COLUMN_CPUS] = {"CPUS", TABLE_TRUNC},     [COLUMN_ONLINE] = {"ONLINE", TABLE_TRUNC},
+        [COLUMN_LEASED] = {"LEASED", TABLE_TRUNC}, [COLUMN_SESSIONS] = {"SESSIONS", TABLE_TRUNC},
+        [COLUMN_LEASES] = {"LEASES", TABLE_RIGHT}, [COLUMN_CHARGE] = {"CHARGE", TABLE_RIGHT},
+        [COLUMN_DRIVER] = {"DRIVER", TABLE_LEFT},  [COLUMN_ASSIGNED] = {"ASSIGNED", TABLE_TRUNC},
 };
 
 static int add_instance(Table *table, const struct json_object *instance) {
@@ -50,6 +51,7 @@ static int add_instance(Table *table, const struct json_object *instance) {
         table_set(table, COLUMN_CPUS, field_string(instance, "cpus"));
         table_set(table, COLUMN_ONLINE, field_string(instance, "onlineCpus"));
         table_set(table, COLUMN_LEASED, field_string(instance, "leasedCpus"));
+        table_set(table, COLUMN_SESSIONS, field_string(instance, "sessionCpus"));
         table_set_int(table, COLUMN_LEASES, field_int(instance, "leases", 0));
         table_set_size(table, COLUMN_CHARGE, field_unsigned(instance, "charge"));
         table_set(table, COLUMN_DRIVER, field_string(instance, "driver"));

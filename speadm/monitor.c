@@ -62,32 +62,56 @@ static void print_instance(const struct json_object *instance) {
         putchar('\n');
 }
 
-static void print_refusal(const struct json_object *refusal) {
-        const char *error = field_string(refusal, "error");
+static void print_session(const char *change, const struct json_object *session) {
+        const char *cpus = field_string(session, "cpus");
 
-        printf("refused VM %s: %s: %s\n", or_question_mark(field_string(refusal, "vm")),
-               error ? failure_short_name(error) : "?", or_question_mark(field_string(refusal, "message")));
+        printf("session of %s (pid %" PRId64 "): %s, %s %s%s, kind %s",
+               or_question_mark(field_string(session, "command")), field_int(session, "pid", 0), change,
+               or_question_mark(field_string(session, "instance")), cpus && *cpus ? "CPUs " : "no CPU",
+               cpus ? cpus : "", or_question_mark(field_string(session, "kind")));
+        if (field_has_int(session, "task"))
+                printf(" %" PRId64, field_int(session, "task", 0));
+        if (strcmp(change, "opened") == 0 && field_bool(session, "contended"))
+                printf(", contended");
+        putchar('\n');
+}
+
+static void print_refusal(const struct json_object *refusal) {
+        const char *error = field_string(refusal, "error"), *vm = field_string(refusal, "vm");
+
+        if (vm)
+                printf("refused VM %s", vm);
+        else
+                printf("refused pid %" PRId64 " a session on %s", field_int(refusal, "pid", 0),
+                       or_question_mark(field_string(refusal, "instance")));
+        printf(": %s: %s\n", error ? failure_short_name(error) : "?",
+               or_question_mark(field_string(refusal, "message")));
 }
 
 static void print_event(const struct json_object *event) {
         const struct json_object *snapshot = field_object(event, "snapshot"),
                                  *lease = field_object(event, "lease");
         const struct json_object *instance = field_object(event, "instance"),
-                                 *refusal = field_object(event, "refusal");
+                                 *refusal = field_object(event, "refusal"),
+                                 *session = field_object(event, "session");
         char now[TEXT_TIME_MAX];
 
         printf("%s ", text_time((int64_t)time(NULL) * 1000000, now));
         if (snapshot)
-                printf("%sinstances: %zu, leases: %zu\n",
+                printf("%sinstances: %zu, leases: %zu, host sessions: %zu\n",
                        field_bool(event, "lost") ? "events were lost; now: " : "",
                        array_length(field_array(snapshot, "instances")),
-                       array_length(field_array(snapshot, "leases")));
+                       array_length(field_array(snapshot, "leases")),
+                       array_length(field_array(snapshot, "sessions")));
         else if (lease)
                 print_lease(or_question_mark(field_string(lease, "change")), field_object(lease, "lease"));
         else if (instance)
                 print_instance(instance);
         else if (refusal)
                 print_refusal(refusal);
+        else if (session)
+                print_session(or_question_mark(field_string(session, "change")),
+                              field_object(session, "session"));
         else
                 printf("an event of kind %s\n", or_question_mark(field_string(event, "kind")));
 }

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* speadm refusals: what was refused lately, to whom, and why. */
+/*
+ * speadm refusals: what was refused lately, to whom, and why. Whose perf fails asks for its process: that is
+ * told who stood in the way, and what would be allowed.
+ */
+
+#include <inttypes.h>
 
 #include "speadm/call.h"
 #include "speadm/failure.h"
@@ -9,6 +14,7 @@
 #include "speadm/tell.h"
 #include "speadm/text.h"
 #include "speadm/verb.h"
+#include "speadm/words.h"
 
 enum {
         COLUMN_TIME,
@@ -45,12 +51,56 @@ static void add_refusal(Table *table, const struct json_object *refusal) {
         table_set(table, COLUMN_MESSAGE, field_string(refusal, "message"));
 }
 
-int verb_refusals(Speadm *speadm) {
+/* Leases, or the assignment of the CPUs. */
+static void print_obstacles(const struct json_object *refusal) {
+        const struct json_object *holders = field_array(refusal, "holders");
+        const char *owner = field_string(refusal, "owner"), *cpus = field_string(refusal, "cpus");
+        const char *vm = field_string(refusal, "assignedVm");
+
+        for (size_t i = 0; i < array_length(holders); i++) {
+                fputs("  in the way: ", stdout);
+                words_holder(stdout, json_object_array_get_idx(holders, i));
+                putchar('\n');
+        }
+        if (owner)
+                printf("  in the way: CPUs %s are assigned to %s%s%s\n", cpus ? cpus : "?", owner,
+                       vm ? ", VM " : "", vm ? vm : "");
+}
+
+/* Below the table, of host sessions. */
+static void print_details(const struct json_object *refusals) {
+        for (size_t i = 0; i < array_length(refusals); i++) {
+                const struct json_object *refusal = json_object_array_get_idx(refusals, i);
+                const char *instance = field_string(refusal, "instance"),
+                           *allowed = field_string(refusal, "allowed");
+                char when[TEXT_TIME_MAX];
+
+                if (field_string(refusal, "vm"))
+                        continue;
+                printf("\n%s, pid %" PRId64 " on %s:\n", text_time(field_int(refusal, "whenUSec", 0), when),
+                       field_int(refusal, "pid", 0), instance ? instance : "?");
+                print_obstacles(refusal);
+                printf("  allowed there: %s\n", allowed ? allowed : "nothing");
+        }
+}
+
+/* Takes out those of others, and all beyond the newest: the broker keeps few enough to send them all. */
+static void keep_of_process(struct json_object *refusals, const Arguments *arguments) {
+        size_t n = 0;
+
+        while (n < array_length(refusals)) {
+                bool fits = !arguments_has(arguments, OPTION_LIMIT) || n < arguments->limit;
+
+                if (fits &&
+                    field_int(json_object_array_get_idx(refusals, n), "pid", 0) == (int64_t)arguments->pid)
+                        n++;
+                else
+                        (void)json_object_array_del_idx(refusals, n, 1);
+        }
+}
+
+static int ask(Speadm *speadm, VarlinkReply *reply) {
         const Arguments *arguments = &speadm->arguments;
-        bool legend = !arguments_has(arguments, OPTION_NO_LEGEND);
-        _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
-        _cleanup_(table_freep) Table *table = NULL;
-        struct json_object *refusals;
         JsonWriter *writer;
         int r;
 
@@ -59,13 +109,26 @@ int verb_refusals(Speadm *speadm) {
                 return r;
         if (arguments->vm)
                 json_write_string(writer, "vm", arguments->vm);
-        if (arguments_has(arguments, OPTION_LIMIT))
+        if (arguments_has(arguments, OPTION_LIMIT) && !arguments_has(arguments, OPTION_PID))
                 json_write_int(writer, "limit", (int64_t)arguments->limit);
-        r = call_end(speadm, 0, &reply);
+        return call_end(speadm, 0, reply);
+}
+
+int verb_refusals(Speadm *speadm) {
+        const Arguments *arguments = &speadm->arguments;
+        bool legend = !arguments_has(arguments, OPTION_NO_LEGEND);
+        _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
+        _cleanup_(table_freep) Table *table = NULL;
+        struct json_object *refusals;
+        int r;
+
+        r = ask(speadm, &reply);
         if (r != SPEADM_DONE)
                 return r;
 
         refusals = field_array(reply.parameters, "refusals");
+        if (arguments_has(arguments, OPTION_PID))
+                keep_of_process(refusals, arguments);
         if (arguments_has(arguments, OPTION_JSON))
                 return json_print(refusals, "[]");
         if (array_length(refusals) == 0 && legend)
@@ -75,5 +138,8 @@ int verb_refusals(Speadm *speadm) {
                 return complain_memory();
         for (size_t i = 0; i < array_length(refusals); i++)
                 add_refusal(table, json_object_array_get_idx(refusals, i));
-        return table_print(table);
+        r = table_print(table);
+        if (r == SPEADM_DONE && legend && arguments_has(arguments, OPTION_PID))
+                print_details(refusals);
+        return r;
 }

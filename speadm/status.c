@@ -38,6 +38,7 @@ static void add_level(Table *table, const struct json_object *host) {
                 add(table, "Arbitration level:", "%s (%s)", level ? level : "?", reason);
         else
                 add(table, "Arbitration level:", "%s", level ? level : "?");
+        add(table, "Outlives the broker:", "%s", field_bool(host, "levelKept") ? "yes" : "no");
 }
 
 static void add_memlock(Table *table, const struct json_object *host) {
@@ -59,6 +60,7 @@ static void add_use(Table *table, const struct json_object *host) {
         add(table, "Leases:", "%" PRIu64 " of %" PRIu64 ", %" PRIu64 " waiting",
             field_unsigned(counts, "leases"), field_unsigned(limits, "maxLeases"),
             field_unsigned(counts, "waiting"));
+        add(table, "Host sessions:", "%" PRIu64, field_unsigned(counts, "sessions"));
         add(table, "Charge:", "%s of %s", text_size(field_unsigned(host, "charge"), charge),
             text_size(field_unsigned(limits, "maxMemory"), max));
         add(table, "Connections:", "%" PRIu64 " of %" PRIu64 ", %" PRIu64 " watching",

@@ -29,11 +29,20 @@ static const Verb verbs[] = {
                 .options = OPTION_BIT(OPTION_VM),
         },
         {
+                .name = "sessions",
+                .synopsis = "",
+                .help = "The host's own perf events on SPUs",
+                .run = verb_sessions,
+        },
+        {
                 .name = "refusals",
-                .synopsis = "[--vm NAME] [--limit N]",
+                .synopsis = "[--vm NAME] [--pid PID] [--limit N]",
                 .help = "What was refused lately, newest first",
+                .more = "Leases, and perf events of the host, which have no VM. With --pid also who stood in "
+                        "the\n"
+                        "way of such an event, and what would be allowed.",
                 .run = verb_refusals,
-                .options = OPTION_BIT(OPTION_VM) | OPTION_BIT(OPTION_LIMIT),
+                .options = OPTION_BIT(OPTION_VM) | OPTION_BIT(OPTION_PID) | OPTION_BIT(OPTION_LIMIT),
         },
         {
                 .name = "status",

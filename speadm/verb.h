@@ -31,6 +31,7 @@ void verb_print_help(const Verb *verb, FILE *file);
 
 int verb_list(Speadm *speadm);
 int verb_leases(Speadm *speadm);
+int verb_sessions(Speadm *speadm);
 int verb_refusals(Speadm *speadm);
 int verb_status(Speadm *speadm);
 int verb_check(Speadm *speadm);

@@ -38,8 +38,17 @@ void words_holder(FILE *file, const struct json_object *holder) {
                 fprintf(file, " (pid %" PRId64 ", %s)", pid, command);
         else if (pid > 0)
                 fprintf(file, " (pid %" PRId64 ")", pid);
+        else if (kind && strcmp(kind, "session") == 0)
+                fputs(" (whose, cannot be seen)", file);
         if (cpus)
                 fprintf(file, " on CPUs %s", cpus);
+}
+
+static void set_int_or_none(Table *table, size_t column, const struct json_object *object, const char *key) {
+        if (field_has_int(object, key))
+                table_set_int(table, column, field_int(object, key, 0));
+        else
+                table_set(table, column, NULL);
 }
 
 enum {
@@ -68,7 +77,7 @@ static const TableColumn lease_columns[] = {
 
 /* Its state, and what the operator may have to do about it. */
 static const char *lease_state(const struct json_object *lease, char text[static TEXT_STATE_MAX]) {
-        const char *state = field_string(lease, "state"), *more = "";
+        const char *state = field_string(lease, "state"), *more = "", *contended;
 
         if (!state)
                 return NULL;
@@ -76,8 +85,9 @@ static const char *lease_state(const struct json_object *lease, char text[static
                 more = ", restart";
         else if (strcmp(state, "granted") == 0 && !field_has_int(lease, "pmuType"))
                 more = ", away";
+        contended = field_bool(lease, "contended") ? ", contended" : "";
 
-        (void)snprintf(text, TEXT_STATE_MAX, "%s%s", state, more);
+        (void)snprintf(text, TEXT_STATE_MAX, "%s%s%s", state, more, contended);
         return text;
 }
 
@@ -101,10 +111,7 @@ static void add_lease(Table *table, const struct json_object *lease) {
                   field_has_int(lease, "remainingUSec")
                           ? text_duration(field_unsigned(lease, "remainingUSec"), left)
                           : NULL);
-        if (field_has_int(owner, "pid"))
-                table_set_int(table, COLUMN_PID, field_int(owner, "pid", 0));
-        else
-                table_set(table, COLUMN_PID, NULL);
+        set_int_or_none(table, COLUMN_PID, owner, "pid");
         table_set(table, COLUMN_COMMAND, field_string(owner, "command"));
 }
 
@@ -116,6 +123,62 @@ int words_lease_table(const Speadm *speadm, const struct json_object *leases) {
                 return complain_memory();
         for (size_t i = 0; i < array_length(leases); i++)
                 add_lease(table, json_object_array_get_idx(leases, i));
+        return table_print(table);
+}
+
+enum {
+        SESSION_KIND,
+        SESSION_INSTANCE,
+        SESSION_CPU,
+        SESSION_TASK,
+        SESSION_CPUS,
+        SESSION_SINCE,
+        SESSION_CONTENDED,
+        SESSION_PID,
+        SESSION_UID,
+        SESSION_COMMAND,
+};
+
+static const TableColumn session_columns[] = {
+        [SESSION_KIND] = {"KIND", TABLE_LEFT},
+        [SESSION_INSTANCE] = {"INSTANCE", TABLE_LEFT},
+        [SESSION_CPU] = {"CPU", TABLE_RIGHT},
+        [SESSION_TASK] = {"TASK", TABLE_RIGHT},
+        [SESSION_CPUS] = {"CPUS", TABLE_TRUNC},
+        [SESSION_SINCE] = {"SINCE", TABLE_LEFT},
+        [SESSION_CONTENDED] = {"CONTENDED", TABLE_LEFT},
+        [SESSION_PID] = {"PID", TABLE_RIGHT},
+        [SESSION_UID] = {"UID", TABLE_RIGHT},
+        [SESSION_COMMAND] = {"COMMAND", TABLE_TRUNC},
+};
+
+static void add_session(Table *table, const struct json_object *session) {
+        char since[TEXT_TIME_MAX];
+
+        table_add_row(table);
+        table_set(table, SESSION_KIND, field_string(session, "kind"));
+        table_set(table, SESSION_INSTANCE, field_string(session, "instance"));
+        set_int_or_none(table, SESSION_CPU, session, "cpu");
+        set_int_or_none(table, SESSION_TASK, session, "task");
+        table_set(table, SESSION_CPUS, field_string(session, "cpus"));
+        table_set(table, SESSION_SINCE,
+                  field_has_int(session, "sinceUSec") ? text_time(field_int(session, "sinceUSec", 0), since)
+                                                      : NULL);
+        table_set(table, SESSION_CONTENDED, field_bool(session, "contended") ? "yes" : "no");
+        set_int_or_none(table, SESSION_PID, session, "pid");
+        set_int_or_none(table, SESSION_UID, session, "uid");
+        table_set(table, SESSION_COMMAND, field_string(session, "command"));
+}
+
+int words_session_table(const Speadm *speadm, const struct json_object *sessions) {
+        bool legend = !arguments_has(&speadm->arguments, OPTION_NO_LEGEND);
+        _cleanup_(table_freep) Table *table =
+                table_new(session_columns, ELEMENTS_OF(session_columns), legend);
+
+        if (!table)
+                return complain_memory();
+        for (size_t i = 0; i < array_length(sessions); i++)
+                add_session(table, json_object_array_get_idx(sessions, i));
         return table_print(table);
 }
 

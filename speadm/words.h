@@ -18,8 +18,9 @@ int words_level_rank(const char *level);
 /* Somebody in the way: "lease 0123456789ab of VM web (pid 1234, qemu) on CPUs 0-3". */
 void words_holder(FILE *file, const struct json_object *holder);
 
-/* A table of leases. Returns an exit status. */
+/* Tables of leases and of host sessions. Return an exit status. */
 int words_lease_table(const Speadm *speadm, const struct json_object *leases);
+int words_session_table(const Speadm *speadm, const struct json_object *sessions);
 
 /*
  * Whose an instance's CPUs are: "guest:web", or "0-1:host 2-3:guest:web" where they are not all of its CPUs.

@@ -178,3 +178,22 @@ def check(name, status="ok", reason="It is.", advice=None):
 def event(sequence, kind, member, lost=False):
     return {"event": {"sequence": sequence, "kind": kind, "lost": lost, "snapshot": None, "lease": None,
                       "instance": None, "refusal": None, "session": None} | {kind: member}}
+
+
+# A CPU-wide session that stands against a lease, one of a task that does not, and one that can sample nowhere.
+SESSIONS = [
+    session(),
+    session(kind="task", cpu=None, task=1235, cpus="0-3", pid=1300, uid=1000, contended=False,
+            sinceUSec=1790000000000000),
+    session(kind="taskcpu", instance="arm_spe_1", cpu=4, task=1236, cpus="", command="profiler", contended=False),
+]
+# Host sessions that were refused, the newest first.
+SESSION_REFUSALS = [
+    refusal(pid=4711, uid=0, instance="arm_spe_0", message="perf may not profile CPU 2: VM web has a lease of it.",
+            holders=[holder(cpus="2"), holder(vm="db", leaseId="f" * 32, command=None, cpus="2")],
+            allowed="a session of one task"),
+    refusal("NotAssigned", pid=4711, uid=0, instance="arm_spe_0", cpus="0-1", owner="guest", assignedVm="web",
+            message="CPUs 0-1 are assigned to VM web."),
+    refusal("NotAssigned", pid=4712, uid=0, instance="arm_spe_0", cpus="2-3", owner="none",
+            message="CPUs 2-3 are drained."),
+]

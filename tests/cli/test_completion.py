@@ -28,7 +28,7 @@ class TestCompletion(cli.TestCase):
     def test_verbs(self):
         self.assertEqual(self.complete("r"), ["refusals", "release", "revoke", "run", "rescan", "reload"])
         self.assertEqual(self.complete("-j", "st"), ["status"])
-        self.assertEqual(len(self.complete("")), 15)
+        self.assertEqual(len(self.complete("")), 16)
 
     def test_options(self):
         self.assertEqual(self.complete("--n"), ["--no-legend"])

@@ -4,8 +4,8 @@
 import cli
 from cli import NO_BROKER, USAGE
 
-VERBS = ["list", "leases", "refusals", "status", "check", "query", "assign", "unassign", "drain", "release", "revoke",
-         "run", "monitor", "rescan", "reload"]
+VERBS = ["list", "leases", "sessions", "refusals", "status", "check", "query", "assign", "unassign", "drain", "release",
+         "revoke", "run", "monitor", "rescan", "reload"]
 
 
 class TestHelp(cli.TestCase):

@@ -10,7 +10,7 @@ import fake
 from cli import DONE, FAILED, HOST_CANNOT, NO_BROKER, REFUSED
 
 INSTANCES = [
-    fake.instance(leasedCpus="0-1", leases=2, charge=16908288, assignments=[
+    fake.instance(leasedCpus="0-1", sessionCpus="2", leases=2, charge=16908288, assignments=[
         fake.assignment("0-1", "guest", vm="web"),
         fake.assignment("2-3", "none", state="draining", origin="runtime", remainingUSec=5000000)]),
     fake.instance("arm_spe_1", pmuType=9, cpus="4-11", onlineCpus="4-10", guest="no",
@@ -27,9 +27,9 @@ LEASES = [
 ]
 REFUSALS = [
     fake.refusal(vm="web", pid=1234, uid=1000, holders=[fake.holder()]),
-    fake.refusal("LimitExceeded", message="MaxBufferSize is 64M.", limit="MaxBufferSize", requested=1 << 30,
-                 available=64 << 20),
-]
+    fake.refusal("LimitExceeded", message="MaxBufferSize is 64M.", vm="db", limit="MaxBufferSize",
+                 requested=1 << 30, available=64 << 20),
+] + fake.SESSION_REFUSALS
 # What a stranger may call itself: escapes, a newline, C1, and a mark that turns the line around.
 HOSTILE = "a\x1b[31mb\nc\x7f\u009b\u202ed"
 HOSTILE_SHOWN = "a\\u001b[31mb\\u000ac\\u007f\\u009b\\u202ed"
@@ -63,8 +63,10 @@ class TestList(cli.TestCase):
         self.assertEqual(json.loads(self.speadm("-j", socket=broker.path).out), INSTANCES[:1])
 
     def test_nothing(self):
-        broker = self.fake(ListInstances={"instances": []}, ListLeases={"leases": []}, ListRefusals={"refusals": []})
-        for verb, remark in (("list", "This host has no SPU"), ("leases", "No leases."), ("refusals", "No refusals.")):
+        broker = self.fake(ListInstances={"instances": []}, ListLeases={"leases": []}, ListRefusals={"refusals": []},
+                           ListSessions={"sessions": []})
+        for verb, remark in (("list", "This host has no SPU"), ("leases", "No leases."), ("refusals", "No refusals."),
+                             ("sessions", "No host sessions.")):
             with self.subTest(verb):
                 self.assertEqual(self.speadm(verb, "-j", socket=broker.path).out, "[]\n")
                 self.assertEqual(self.speadm(verb, "--no-legend", socket=broker.path).out, "")
@@ -91,7 +93,7 @@ class TestList(cli.TestCase):
         """A broker that breaks its own interface is survived."""
         broker = self.fake(check=False, ListInstances={"instances": [{"name": 5, "charge": -1, "cpus": None}, 7]})
         rows = self.speadm("list", "--no-legend", socket=broker.path).out.splitlines()
-        self.assertEqual([row.split() for row in rows], [["-"] * 7 + ["0", "0B", "-", "-"]] * 2)
+        self.assertEqual([row.split() for row in rows], [["-"] * 8 + ["0", "0B", "-", "-"]] * 2)
         broker = self.fake(check=False, ListInstances={"instances": "none"})
         self.assertEqual(self.speadm("list", "-j", socket=broker.path).out, "[]\n")
 
@@ -128,6 +130,13 @@ class TestLeases(cli.TestCase):
         ]
         broker = self.fake(ListLeases={"leases": leases})
         self.golden("leases-spu-changes.txt", self.speadm("leases", socket=broker.path).out)
+
+    def test_contended(self):
+        """A host session stands against it; its twin; and it is told with what else is wrong."""
+        leases = [fake.lease(contended=True), fake.lease(), fake.lease(contended=True, pmuType=None),
+                  fake.lease(contended=True, restartRequired=True)]
+        broker = self.fake(ListLeases={"leases": leases})
+        self.golden("leases-contended.txt", self.speadm("leases", socket=broker.path).out)
 
     def test_vm(self):
         broker = self.fake(ListLeases={"leases": []})
@@ -339,13 +348,17 @@ class TestService(cli.TestCase):
 
 class TestMonitor(cli.TestCase):
     EVENTS = [
-        fake.event(0, "snapshot", {"instances": INSTANCES, "leases": LEASES, "sessions": []}),
+        fake.event(0, "snapshot", {"instances": INSTANCES, "leases": LEASES, "sessions": fake.SESSIONS[:1]}),
         fake.event(1, "lease", {"change": "granted", "lease": LEASES[0]}),
         fake.event(2, "lease", {"change": "revoking", "lease": LEASES[1]}),
         fake.event(3, "lease", {"change": "queued", "lease": LEASES[2]}),
         fake.event(4, "instance", INSTANCES[2]),
         fake.event(5, "refusal", REFUSALS[0]),
-        fake.event(6, "snapshot", {"instances": [], "leases": [], "sessions": []}, lost=True),
+        fake.event(6, "refusal", REFUSALS[2]),
+        fake.event(7, "session", {"change": "opened", "session": fake.SESSIONS[0]}),
+        fake.event(8, "session", {"change": "uncontended", "session": fake.SESSIONS[1]}),
+        fake.event(9, "session", {"change": "closed", "session": fake.SESSIONS[2]}),
+        fake.event(10, "snapshot", {"instances": [], "leases": [], "sessions": []}, lost=True),
     ]
 
     def watch(self, *arguments, events, interrupt):
@@ -398,13 +411,16 @@ class TestHostile(cli.TestCase):
             ListInstances={"instances": [fake.instance(problem=HOSTILE, assignments=[
                 fake.assignment("0-3", "guest", vm=HOSTILE)])]},
             ListLeases={"leases": [fake.lease(vm=HOSTILE, owner={"command": HOSTILE})]},
-            ListRefusals={"refusals": [fake.refusal(vm=HOSTILE, message=HOSTILE)]},
+            ListRefusals={"refusals": [fake.refusal(vm=HOSTILE, message=HOSTILE),
+                                       fake.refusal(pid=7, message="m", allowed=HOSTILE)]},
+            ListSessions={"sessions": [fake.session(command=HOSTILE)]},
             Describe={"host": fake.host(levelReason=HOSTILE)},
             Query={"decision": {"granted": False, "offer": None, "refusals": [fake.refusal(message=HOSTILE)],
                                 "counterOffer": None}},
             Assign={"affected": [fake.lease(vm=HOSTILE)], "draining": [fake.session(command=HOSTILE)]},
             Watch=[fake.event(0, "lease", {"change": "granted", "lease": fake.lease(vm=HOSTILE)})])
         for line, code in (("list", DONE), ("leases", DONE), ("refusals", DONE), ("status", DONE),
+                           ("sessions", DONE), ("refusals --pid 7", DONE),
                            ("query --vcpus 1", REFUSED), ("drain --cpus 0", DONE), ("monitor", NO_BROKER)):
             with self.subTest(line):
                 result = self.speadm(*line.split(), socket=broker.path, expect=code)
