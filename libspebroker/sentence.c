@@ -84,6 +84,25 @@ static void say_not_assigned(const struct spebroker_refusal *refusal, FILE *f) {
                 fprintf(f, "CPUs %s are assigned to %s.", cpus, owner);
 }
 
+/* A session without a process is one that the kernel keeps others off for, and nobody could be seen to have.
+ */
+static void say_holder(const struct spebroker_holder *holder, FILE *f) {
+        const char *kind = spebroker_holder_get_kind(holder), *vm = spebroker_holder_get_vm(holder);
+        const char *command = spebroker_holder_get_command(holder);
+        bool session = strcmp(kind, "session") == 0, seen = spebroker_holder_get_pid(holder) >= 0;
+
+        fprintf(f, " a %s%s", session ? "host " : "", kind);
+        if (vm)
+                fprintf(f, " of VM %s", vm);
+        if (command)
+                fprintf(f, " of %s", command);
+        if (seen)
+                fprintf(f, " (pid %d)", (int)spebroker_holder_get_pid(holder));
+        else if (session)
+                fputs(" (whose, cannot be seen)", f);
+        fprintf(f, " on CPUs %s", spebroker_holder_get_cpus(holder));
+}
+
 static void say_busy(const struct spebroker_refusal *refusal, FILE *f) {
         const struct spebroker_holder *holder;
 
@@ -94,17 +113,9 @@ static void say_busy(const struct spebroker_refusal *refusal, FILE *f) {
 
         fputs("In the way:", f);
         for (size_t i = 0; (holder = spebroker_refusal_get_holder(refusal, i)); i++) {
-                const char *vm = spebroker_holder_get_vm(holder);
-                const char *command = spebroker_holder_get_command(holder);
-
-                fprintf(f, "%s a %s", i == 0 ? "" : ",", spebroker_holder_get_kind(holder));
-                if (vm)
-                        fprintf(f, " of VM %s", vm);
-                if (command)
-                        fprintf(f, " of %s", command);
-                if (spebroker_holder_get_pid(holder) >= 0)
-                        fprintf(f, " (pid %d)", (int)spebroker_holder_get_pid(holder));
-                fprintf(f, " on CPUs %s", spebroker_holder_get_cpus(holder));
+                if (i > 0)
+                        fputc(',', f);
+                say_holder(holder, f);
         }
         fputc('.', f);
 }
@@ -125,7 +136,7 @@ static void say_no_such_lease(const struct spebroker_refusal *refusal, FILE *f) 
 }
 
 static void say_arbitration_unavailable(const struct spebroker_refusal *refusal, FILE *f) {
-        fprintf(f, "Host sessions cannot be seen or kept off: %s", string_of(refusal, "reason"));
+        fprintf(f, "Host sessions cannot be kept off: %s", string_of(refusal, "reason"));
 }
 
 static void say_no_such_process(const struct spebroker_refusal *refusal, FILE *f) {

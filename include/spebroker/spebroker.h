@@ -176,7 +176,8 @@ int spebroker_query(struct spebroker *context, const struct spebroker_request *r
 /*
  * Takes a lease. A request that is Busy waits up to @wait_usec microseconds (0: not at all) in the broker's
  * queue, on top of the context's timeout; a wait that runs out is SPEBROKER_REFUSED with what stood in the
- * way. A refusal has no counter-offer: for that, spebroker_query() with the same request.
+ * way. Who is in the way may also be a perf session of the host. A refusal has no counter-offer: for that,
+ * spebroker_query() with the same request.
  */
 int spebroker_acquire(struct spebroker *context, const struct spebroker_request *request, uint64_t wait_usec,
                       struct spebroker_lease **ret_lease);
@@ -304,7 +305,10 @@ int spebroker_lease_get_interrupt(const struct spebroker_lease *lease);
 /* exclusive, guest or shared. */
 const char *spebroker_lease_get_mode(const struct spebroker_lease *lease);
 
-/* True while somebody may profile on its CPUs who should not. */
+/*
+ * True while somebody may profile on its CPUs who should not: the host, or the guest of a revoked lease.
+ * There is nothing that the VMM must do about it.
+ */
 bool spebroker_lease_is_contended(const struct spebroker_lease *lease);
 
 /*
@@ -419,7 +423,10 @@ const char *spebroker_holder_get_kind(const struct spebroker_holder *holder);
 const char *spebroker_holder_get_lease_id(const struct spebroker_holder *holder);
 const char *spebroker_holder_get_vm(const struct spebroker_holder *holder);
 
-/* The process, its user, its command name; -1 and NULL where not known. */
+/*
+ * The process, its user, its command name; -1 and NULL where not known: also of a session for which the
+ * kernel refused the broker, and that nobody could be seen to have.
+ */
 pid_t spebroker_holder_get_pid(const struct spebroker_holder *holder);
 int64_t spebroker_holder_get_uid(const struct spebroker_holder *holder);
 const char *spebroker_holder_get_command(const struct spebroker_holder *holder);

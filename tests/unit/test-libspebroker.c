@@ -140,7 +140,8 @@ static void test_busy(_unused_ void **state) {
         assert_string_equal(spebroker_refusal_get_name(refusal), "Busy");
         assert_string_equal(spebroker_refusal_get_error(refusal), "io.spebroker.Broker.Busy");
         assert_string_equal(spebroker_refusal_get_message(refusal),
-                            "In the way: a lease of VM b?[m of kvm (pid 77) on CPUs 4, a session on CPUs 5.");
+                            "In the way: a lease of VM b?[m of kvm (pid 77) on CPUs 4, a host session "
+                            "(whose, cannot be seen) on CPUs 5.");
 
         holder = spebroker_refusal_get_holder(refusal, 0);
         assert_string_equal(spebroker_holder_get_kind(holder), "lease");
