@@ -8,8 +8,9 @@
  * whole PMU; and it cannot be opened where somebody else's stands against it. That also settles doubt: where
  * it opens, nobody has one. Needs CAP_PERFMON, and no BPF.
  *
- * A held event pins the driver's module. It is gone, for perf, when its CPU goes off line, and must be opened
- * anew when that is back.
+ * A held event pins the driver's module. When its CPU goes off line, or its PMU goes away, the kernel takes
+ * it out of what it compares new ones to, for good: the descriptor lives on, but locks nothing on a CPU that
+ * is back. So after each change of the host: reserve_look(), then reserve_hold() what is to be held.
  */
 
 #include <stdbool.h>
@@ -24,7 +25,7 @@ enum {
         _RESERVE_E_SUCCESS,
         RESERVE_E_BUSY,     /* somebody has an event there: CPU-wide on this CPU, or task-bound on the PMU */
         RESERVE_E_OFF_LINE, /* no such CPU, or the PMU does not have it (any more) */
-        RESERVE_E_SHARED,   /* the PMU lets two CPU-wide events on one CPU: it is no lock */
+        RESERVE_E_SHARED,   /* the PMU is no lock: it lets two CPU-wide events on one CPU, or takes no such */
         RESERVE_E_DENIED,   /* this process may not open CPU-wide events, or the kernel has no perf events */
 };
 
@@ -36,11 +37,19 @@ Reserve *reserve_free(Reserve *reserve);
 DEFINE_CLEANUP(Reserve *, reserve_free)
 
 /*
- * Holds @cpu of the PMU of type @pmu_type, if it is not held already (of another type: it is opened anew).
- * Nothing has changed unless it returns 0.
+ * Holds @cpu of the PMU of type @pmu_type, if it is not held already (of another type: it is opened anew, and
+ * only then the old one closed). Nothing has changed unless it returns 0.
  */
 int reserve_hold(Reserve *reserve, uint32_t pmu_type, unsigned cpu);
+/* Lets go of @cpu. Where somebody keeps a copy of the descriptor, the kernel goes on until that is closed. */
 void reserve_release(Reserve *reserve, unsigned cpu);
+/*
+ * Lets go of what is no lock any more: its CPU is not in @online, or was off line since, or its PMU is gone
+ * (whoever has its type now). For each CPU that is left this asks the kernel for a second event, which must
+ * be refused. One case passes unseen: a CPU that went off line and came back since the last look, and
+ * somebody else had an event there before this one.
+ */
+void reserve_look(Reserve *reserve, const CpuSet *online);
 /* The CPUs that are held. */
 const CpuSet *reserve_get_held(const Reserve *reserve);
 
@@ -56,5 +65,8 @@ int reserve_try(uint32_t pmu_type, unsigned cpu);
  */
 #define RESERVE_NAME_MAX 32U
 bool reserve_get_kept(const Reserve *reserve, unsigned cpu, char *name, int *ret_fd);
-/* Takes over those of @kept that are held events (their fd is -1 then). Others, and two of one CPU, stay. */
+/*
+ * Takes over those of @kept that are held events (their fd is -1 then). Others, those that are no lock any
+ * more, and the second of two of one CPU stay.
+ */
 void reserve_adopt(Reserve *reserve, NamedFd *kept, size_t n_kept);

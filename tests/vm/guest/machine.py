@@ -51,6 +51,15 @@ class Driver:
         (PARAMETERS / "release").write_text("1")
         self.wait()
 
+    @staticmethod
+    def unbind(device):
+        """Takes one PMU away; devices are counted as they were given, names are not kept."""
+        (PARAMETERS / "unbind").write_text(str(device))
+
+    @staticmethod
+    def bind(device):
+        (PARAMETERS / "bind").write_text(str(device))
+
     def unload(self):
         subprocess.run(["rmmod", "arm_spe_pmu"], check=True, capture_output=True, text=True, timeout=DEADLINE)
 

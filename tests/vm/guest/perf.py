@@ -41,6 +41,11 @@ def outcome(*arguments, **kwargs):
     return ""
 
 
+def map_data(fd):
+    """Maps the event's first data pages, which keeps it when it is closed."""
+    return mmap.mmap(fd, 2 * mmap.PAGESIZE)
+
+
 def map_aux(fd, size):
     """Maps the event's data pages and an AUX buffer of that size; '' or the error's name."""
     try:

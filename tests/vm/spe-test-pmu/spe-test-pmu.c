@@ -14,11 +14,13 @@
  * limit half_registered=1   the PMUs first have neither cpumask nor format, and their probe (hence
  * insmod) waits release=1           written to /sys/module/arm_spe_pmu/parameters/release: the
  * probes complete
+ *   unbind=N, bind=N    written there: the Nth PMU goes away, or is back under a new name
  */
 
 #include <linux/capability.h>
 #include <linux/completion.h>
 #include <linux/cpumask.h>
+#include <linux/device.h>
 #include <linux/mm.h>
 #include <linux/mod_devicetable.h>
 #include <linux/module.h>
@@ -71,6 +73,41 @@ MODULE_PARM_DESC(release, "written to: half registered PMUs become whole");
 
 static struct platform_device *devices[DEVICES_MAX];
 static atomic_t next_index = ATOMIC_INIT(0);
+
+/* The device of the Nth set of CPUs. */
+static struct device *device_of(const char *value)
+{
+	unsigned int index;
+
+	if (kstrtouint(value, 10, &index) || index >= DEVICES_MAX || !devices[index])
+		return NULL;
+	return &devices[index]->dev;
+}
+
+static int unbind_set(const char *value, const struct kernel_param *kp)
+{
+	struct device *dev = device_of(value);
+
+	if (!dev)
+		return -EINVAL;
+	device_release_driver(dev);
+	return 0;
+}
+
+static int bind_set(const char *value, const struct kernel_param *kp)
+{
+	struct device *dev = device_of(value);
+
+	return dev && device_attach(dev) == 1 ? 0 : -EINVAL;
+}
+
+static const struct kernel_param_ops unbind_ops = {.set = unbind_set};
+module_param_cb(unbind, &unbind_ops, NULL, 0200);
+MODULE_PARM_DESC(unbind, "written to: that PMU goes away");
+
+static const struct kernel_param_ops bind_ops = {.set = bind_set};
+module_param_cb(bind, &bind_ops, NULL, 0200);
+MODULE_PARM_DESC(bind, "written to: that PMU is back");
 
 static struct test_spe *to_spe(struct pmu *pmu)
 {

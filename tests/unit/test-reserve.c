@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Holding, asking and adopting against a model of the kernel's rules for exclusive PMUs, which answers to
+ * perf_event_open() in its place, and with every errno that it has. A last test has this machine's answer,
+ * whose PMUs do not exclude. What a kernel with PMUs that do says: tests/vm/guest/test_reserve.py.
+ */
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/perf_event.h>
+
+#include <cmocka.h>
+
+#include "bpf/reserve.h"
+#include "util/cleanup.h"
+#include "util/parse.h"
+
+#define SPU         12U /* CPUs 0 to 3 */
+#define OTHER_SPU   13U /* CPUs 4 to 7 */
+#define NOT_A_LOCK  14U /* all CPUs, and does not exclude */
+#define NO_SAMPLING 15U /* refuses all */
+#define EVENTS_MAX  64
+
+typedef struct Event {
+        int fd;
+        uint32_t type;
+        int cpu;
+        bool detached; /* its CPU was off line */
+} Event;
+
+static struct Kernel {
+        bool real;
+        int error;       /* fails with it */
+        unsigned fail_n; /* the call that does, counted from 1; 0: all */
+        unsigned n_calls;
+        bool task_bound; /* somebody's on SPU */
+        CpuSet offline;
+        uint32_t moved; /* SPU has this type now */
+        Event events[EVENTS_MAX];
+        unsigned n_events;
+} kernel;
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+static bool is_open(const Event *event) {
+        return event->fd >= 0 && fcntl(event->fd, F_GETFD) >= 0;
+}
+
+static bool excluded(uint32_t type, int cpu) {
+        if (kernel.task_bound && type == SPU)
+                return true;
+        for (unsigned i = 0; i < kernel.n_events; i++)
+                if (kernel.events[i].type == type && kernel.events[i].cpu == cpu &&
+                    !kernel.events[i].detached && is_open(&kernel.events[i]))
+                        return true;
+        return false;
+}
+
+static int check_event(uint32_t type, int cpu) {
+        if (kernel.error && (kernel.fail_n == 0 || kernel.fail_n == kernel.n_calls))
+                return kernel.error;
+        if (cpu < 0 || cpu >= 4096)
+                return EINVAL;
+        if (kernel.moved) {
+                if (type == SPU)
+                        return ENOENT;
+                if (type == kernel.moved)
+                        type = SPU;
+        }
+        if (type == NO_SAMPLING)
+                return EOPNOTSUPP;
+        if ((type == SPU && cpu > 3) || (type == OTHER_SPU && (cpu < 4 || cpu > 7)) || type < SPU ||
+            type > NOT_A_LOCK)
+                return ENOENT;
+        if (type != NOT_A_LOCK && excluded(type, cpu))
+                return EBUSY;
+        return cpuset_has(&kernel.offline, (unsigned)cpu) ? ENODEV : 0;
+}
+
+static int model_perf_event_open(const struct perf_event_attr *attributes, pid_t pid, int cpu, int group_fd,
+                                 unsigned long flags) {
+        Event event = {.type = attributes->type, .cpu = cpu};
+
+        /* What the driver of an SPU would not take, or would take for more than was meant. */
+        assert_int_equal(attributes->size, sizeof(*attributes));
+        assert_true(attributes->disabled);
+        assert_false(attributes->freq || attributes->exclude_idle || attributes->inherit ||
+                     attributes->enable_on_exec);
+        assert_int_equal(attributes->config | attributes->config1 | attributes->config2, 0);
+        assert_int_equal(attributes->sample_period, 0);
+        assert_int_equal(pid, -1);
+        assert_int_equal(group_fd, -1);
+        assert_int_equal(flags, PERF_FLAG_FD_CLOEXEC);
+
+        kernel.n_calls++;
+        errno = check_event(event.type, cpu);
+        if (errno)
+                return -1;
+        event.fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        assert_true(event.fd >= 0);
+        if (kernel.moved == event.type)
+                event.type = SPU;
+        for (unsigned i = 0; i < kernel.n_events; i++)
+                if (kernel.events[i].fd == event.fd)
+                        kernel.events[i].fd = -1;
+        assert_true(kernel.n_events < EVENTS_MAX);
+        kernel.events[kernel.n_events++] = event;
+        return event.fd;
+}
+
+long syscall(long number, ...) {
+        long a[6];
+        va_list arguments;
+
+        va_start(arguments, number);
+        for (size_t i = 0; i < ELEMENTS_OF(a); i++)
+                a[i] = va_arg(arguments, long);
+        va_end(arguments);
+
+        if (number == SYS_perf_event_open && !kernel.real)
+                return model_perf_event_open((const struct perf_event_attr *)a[0], (pid_t)a[1], (int)a[2],
+                                             (int)a[3], (unsigned long)a[4]);
+        return REAL(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+int ioctl(int fd, unsigned long request, ...) {
+        va_list arguments;
+        void *argument;
+
+        va_start(arguments, request);
+        argument = va_arg(arguments, void *);
+        va_end(arguments);
+
+        if (request == PERF_EVENT_IOC_ID && !kernel.real) {
+                for (unsigned i = 0; i < kernel.n_events; i++)
+                        if (kernel.events[i].fd == fd && is_open(&kernel.events[i])) {
+                                *(uint64_t *)argument = i;
+                                return 0;
+                        }
+                errno = ENOTTY;
+                return -1;
+        }
+        return REAL(ioctl)(fd, request, argument);
+}
+
+/* A CPU goes off line: what is on it is no longer compared to, also when it is back. */
+static void take_off_line(unsigned cpu) {
+        cpuset_add(&kernel.offline, cpu);
+        for (unsigned i = 0; i < kernel.n_events; i++)
+                if (kernel.events[i].cpu == (int)cpu)
+                        kernel.events[i].detached = true;
+}
+
+static unsigned count_open(void) {
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < kernel.n_events; i++)
+                n += is_open(&kernel.events[i]);
+        return n;
+}
+
+/* Somebody else's. */
+static int open_foreign(uint32_t type, int cpu) {
+        struct perf_event_attr attributes = {.type = type, .size = sizeof(attributes), .disabled = 1};
+
+        return model_perf_event_open(&attributes, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
+static Reserve *new_reserve(void) {
+        Reserve *reserve = NULL;
+
+        assert_int_equal(reserve_new(&reserve), 0);
+        assert_true(cpuset_is_empty(reserve_get_held(reserve)));
+        return reserve;
+}
+
+static void assert_held(const Reserve *reserve, const char *expected) {
+        char text[CPUSET_TEXT_MAX];
+
+        (void)cpuset_format(reserve_get_held(reserve), text, sizeof(text));
+        assert_string_equal(text, expected);
+}
+
+static CpuSet cpus(const char *text) {
+        CpuSet set;
+
+        assert_int_equal(cpuset_parse(text, strlen(text), &set), 0);
+        return set;
+}
+
+static int reset(void **state) {
+        (void)state;
+        kernel = (struct Kernel){0};
+        return 0;
+}
+
+static void test_hold(void **state) {
+        _cleanup_(reserve_freep) Reserve *reserve = new_reserve();
+
+        (void)state;
+        assert_int_equal(reserve_hold(reserve, SPU, 2), 0);
+        assert_held(reserve, "2");
+        assert_int_equal(open_foreign(SPU, 2), -1);
+        assert_int_equal(errno, EBUSY);
+
+        /* Once more is nothing more. */
+        kernel.n_calls = 0;
+        assert_int_equal(reserve_hold(reserve, SPU, 2), 0);
+        assert_int_equal(kernel.n_calls, 0);
+        assert_int_equal(reserve_hold(reserve, SPU, 0), 0);
+        assert_held(reserve, "0,2");
+        assert_int_equal(count_open(), 2);
+
+        reserve_release(reserve, 2);
+        reserve_release(reserve, 2);
+        reserve_release(reserve, 3);
+        assert_held(reserve, "0");
+        assert_int_equal(count_open(), 1);
+        assert_int_equal(reserve_free(steal_ptr(reserve)), NULL);
+        assert_int_equal(count_open(), 0);
+}
+
+static void test_busy(void **state) {
+        _cleanup_(reserve_freep) Reserve *reserve = new_reserve();
+        _cleanup_(closep) int foreign = open_foreign(SPU, 1);
+
+        (void)state;
+        assert_int_equal(reserve_hold(reserve, SPU, 1), RESERVE_E_BUSY);
+        assert_held(reserve, "");
+        assert_int_equal(reserve_ask(reserve, SPU, 1), RESERVE_E_BUSY);
+        assert_int_equal(reserve_ask(reserve, SPU, 0), 0);
+        assert_int_equal(reserve_hold(reserve, SPU, 0), 0);
+        assert_int_equal(count_open(), 2);
+
+        /* What is held is not asked for. */
+        kernel.n_calls = 0;
+        assert_int_equal(reserve_ask(reserve, SPU, 0), 0);
+        assert_int_equal(kernel.n_calls, 0);
+
+        close(steal_fd(&foreign));
+        assert_int_equal(reserve_ask(reserve, SPU, 1), 0);
+        assert_int_equal(count_open(), 1);
+        kernel.task_bound = true;
+        assert_int_equal(reserve_ask(reserve, SPU, 1), RESERVE_E_BUSY);
+        assert_int_equal(reserve_ask(reserve, OTHER_SPU, 5), 0);
+}
+
+/* One CPU, and the type of its SPU is another now. */
+static void test_another_type(void **state) {
+        _cleanup_(reserve_freep) Reserve *reserve = new_reserve();
+        char name[RESERVE_NAME_MAX];
+        int fd, before;
+
+        (void)state;
+        assert_int_equal(reserve_hold(reserve, SPU, 1), 0);
+        assert_true(reserve_get_kept(reserve, 1, name, &before));
+
+        /* Refused: what is held stays. */
+        assert_int_equal(reserve_hold(reserve, OTHER_SPU, 1), RESERVE_E_OFF_LINE);
+        assert_true(reserve_get_kept(reserve, 1, name, &fd));
+        assert_int_equal(fd, before);
+        assert_true(fcntl(fd, F_GETFD) >= 0);
+        assert_string_equal(name, "reserve-12-1");
+
+        /* Its PMU is back as another; the old event is not in the way. */
+        take_off_line(1);
+        kernel.offline = CPUSET_NULL;
+        kernel.moved = 20;
+        assert_int_equal(reserve_hold(reserve, 20, 1), 0);
+        assert_true(reserve_get_kept(reserve, 1, name, &fd));
+        assert_string_equal(name, "reserve-20-1");
+        assert_held(reserve, "1");
+        assert_int_equal(count_open(), 1);
+        assert_false(reserve_get_kept(reserve, 0, name, &fd));
+}
+
+static void test_each_error(void **state) {
+        static const struct {
+                int error, outcome;
+        } cases[] = {
+                {EBUSY, RESERVE_E_BUSY},
+                {ENODEV, RESERVE_E_OFF_LINE},
+                {ENOENT, RESERVE_E_OFF_LINE},
+                {EINVAL, RESERVE_E_OFF_LINE},
+                {EOPNOTSUPP, RESERVE_E_SHARED},
+                {EACCES, RESERVE_E_DENIED},
+                {EPERM, RESERVE_E_DENIED},
+                {ENOSYS, RESERVE_E_DENIED},
+                {EMFILE, -EMFILE},
+                {ENFILE, -ENFILE},
+                {ENOMEM, -ENOMEM},
+                {ENOSPC, -ENOSPC},
+        };
+        _cleanup_(reserve_freep) Reserve *reserve = new_reserve();
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+                kernel.error = cases[i].error;
+                kernel.fail_n = 0;
+                assert_int_equal(reserve_hold(reserve, SPU, 0), cases[i].outcome);
+                assert_int_equal(reserve_ask(reserve, SPU, 0), cases[i].outcome);
+                assert_int_equal(reserve_try(SPU, 0), cases[i].outcome);
+                assert_held(reserve, "");
+
+                /* The second of the two; only this is what it wants. */
+                kernel.n_calls = 0;
+                kernel.fail_n = 2;
+                assert_int_equal(reserve_try(SPU, 0), cases[i].error == EBUSY ? 0 : cases[i].outcome);
+                assert_int_equal(kernel.n_calls, 2);
+                assert_int_equal(count_open(), 0);
+        }
+        kernel.error = 0;
+        assert_int_equal(reserve_hold(reserve, SPU, 0), 0);
+}
+
+static void test_try(void **state) {
+        (void)state;
+        assert_int_equal(reserve_try(SPU, 0), 0);
+        assert_int_equal(reserve_try(NOT_A_LOCK, 0), RESERVE_E_SHARED);
+        assert_int_equal(reserve_try(NO_SAMPLING, 0), RESERVE_E_SHARED);
+        assert_int_equal(reserve_try(SPU, 4), RESERVE_E_OFF_LINE);
+        kernel.task_bound = true;
+        assert_int_equal(reserve_try(SPU, 0), RESERVE_E_BUSY);
+        assert_int_equal(count_open(), 0);
+}
+
+/* There is no such CPU, and no place for it either. */
+static void test_beyond(void **state) {
+        static const unsigned beyond[] = {CPUSET_MAX, CPUSET_MAX + 1, (unsigned)INT32_MAX + 1, UINT32_MAX};
+        _cleanup_(reserve_freep) Reserve *reserve = new_reserve();
+        char name[RESERVE_NAME_MAX];
+        int fd;
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTS_OF(beyond); i++) {
+                assert_int_equal(reserve_hold(reserve, NOT_A_LOCK, beyond[i]), RESERVE_E_OFF_LINE);
+                assert_int_equal(reserve_ask(reserve, NOT_A_LOCK, beyond[i]), RESERVE_E_OFF_LINE);
+                assert_int_equal(reserve_try(NOT_A_LOCK, beyond[i]), RESERVE_E_OFF_LINE);
+                assert_false(reserve_get_kept(reserve, beyond[i], name, &fd));
+                reserve_release(reserve, beyond[i]);
+        }
+        assert_int_equal(kernel.n_calls, 0);
+        assert_int_equal(reserve_hold(reserve, NOT_A_LOCK, CPUSET_MAX - 1), 0);
+        assert_held(reserve, "4095");
+}
+
+/* Off line, and off and on again: what is held there locks nothing any more. */
+static void test_look(void **state) {
+        _cleanup_(reserve_freep) Reserve *reserve = new_reserve();
+        CpuSet online = cpus("0-7");
+
+        (void)state;
+        for (unsigned cpu = 0; cpu < 4; cpu++)
+                assert_int_equal(reserve_hold(reserve, SPU, cpu), 0);
+        assert_int_equal(reserve_hold(reserve, OTHER_SPU, 4), 0);
+        reserve_look(reserve, &online);
+        assert_held(reserve, "0-4");
+        assert_int_equal(count_open(), 5);
+
+        take_off_line(1);
+        take_off_line(2);
+        cpuset_remove(&kernel.offline, 2);
+        cpuset_remove(&online, 1);
+        reserve_look(reserve, &online);
+        assert_held(reserve, "0,3-4");
+        assert_int_equal(count_open(), 3);
+        assert_int_equal(reserve_hold(reserve, SPU, 1), RESERVE_E_OFF_LINE);
+        assert_int_equal(reserve_hold(reserve, SPU, 2), 0);
+
+        /* The PMU has gone, and is back under another type. */
+        kernel.moved = 20;
+        reserve_look(reserve, &online);
+        assert_held(reserve, "4");
+        assert_int_equal(count_open(), 1);
+}
+
+/* An answer that says nothing of the event is no reason to let go of it. */
+static void test_look_in_vain(void **state) {
+        static const int errors[] = {EMFILE, ENOMEM, EACCES, EPERM, EBUSY};
+        _cleanup_(reserve_freep) Reserve *reserve = new_reserve();
+        CpuSet online = cpus("0-7");
+
+        (void)state;
+        assert_int_equal(reserve_hold(reserve, SPU, 3), 0);
+        for (size_t i = 0; i < ELEMENTS_OF(errors); i++) {
+                kernel.error = errors[i];
+                reserve_look(reserve, &online);
+                assert_held(reserve, "3");
+        }
+        kernel.error = EOPNOTSUPP;
+        reserve_look(reserve, &online);
+        assert_held(reserve, "");
+}
+
+/* What one run gives away, the next takes over. */
+static void test_adopt(void **state) {
+        _cleanup_(reserve_freep) Reserve *first = new_reserve(), *second = new_reserve();
+        char names[2][RESERVE_NAME_MAX];
+        NamedFd kept[2];
+        int fd;
+
+        (void)state;
+        assert_int_equal(reserve_hold(first, SPU, 3), 0);
+        assert_int_equal(reserve_hold(first, OTHER_SPU, 4), 0);
+        for (unsigned i = 0; i < 2; i++) {
+                assert_true(reserve_get_kept(first, 3 + i, names[i], &kept[i].fd));
+                kept[i].name = names[i];
+                /* systemd's come without. */
+                assert_int_equal(fcntl(kept[i].fd, F_SETFD, 0), 0);
+        }
+        assert_string_equal(names[0], "reserve-12-3");
+        assert_string_equal(names[1], "reserve-13-4");
+
+        fd = kept[0].fd;
+        reserve_adopt(second, kept, 2);
+        assert_held(second, "3-4");
+        assert_int_equal(kept[0].fd, -1);
+        assert_int_equal(kept[1].fd, -1);
+        assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+        assert_int_equal(reserve_ask(second, SPU, 3), 0);
+        /* They were the same descriptors: the first must not close them. */
+        reserve_release(second, 3);
+        assert_int_equal(open_foreign(SPU, 4), -1);
+        reserve_release(second, 4);
+        free(steal_ptr(first));
+}
+
+/* Of one CPU, the one that is a lock; of two that are, the first. */
+static void test_adopt_two(void **state) {
+        _cleanup_(reserve_freep) Reserve *reserve = new_reserve();
+        _cleanup_(closep) int dead = open_foreign(SPU, 1), dead_type = -1;
+        NamedFd kept[4];
+
+        (void)state;
+        take_off_line(1);
+        kernel.offline = CPUSET_NULL;
+        dead_type = open_foreign(OTHER_SPU, 5);
+        kept[0] = (NamedFd){"reserve-12-5", dead_type}; /* there is no such CPU of this PMU */
+        kept[1] = (NamedFd){"reserve-13-5", open_foreign(NOT_A_LOCK, 5)};
+        kept[2] = (NamedFd){"reserve-13-5", open_foreign(NOT_A_LOCK, 5)};
+        kept[3] = (NamedFd){"reserve-12-1", dead};
+        reserve_adopt(reserve, kept, 4);
+        assert_held(reserve, "5");
+        assert_int_equal(kept[0].fd, dead_type);
+        assert_int_equal(kept[1].fd, -1);
+        assert_true(kept[2].fd >= 0);
+        assert_int_equal(kept[3].fd, dead);
+        close(kept[2].fd);
+}
+
+static void test_adopt_garbage(void **state) {
+        static const char *const names[] = {
+                "",
+                "reserve",
+                "reserve-",
+                "reserve-12",
+                "reserve-12-",
+                "reserve--3",
+                "reserve-12-3-",
+                "Reserve-12-3",
+                "reserve-12-3 ",
+                " reserve-12-3",
+                "reserve- 12-3",
+                "reserve-+12-3",
+                "reserve-12--3",
+                "reserve-12-03",
+                "reserve-012-3",
+                "reserve-0x12-3",
+                "reserve-12-4096",
+                "reserve-4294967296-3",
+                "reserve-4294967308-3", /* 12, if it wrapped around */
+                "reserve-12-4294967299",
+                "reserve-12-18446744073709551619",
+                "reserve-00000000000000000000000000000000000000000012-3",
+                "link-12-3",
+        };
+        _cleanup_(reserve_freep) Reserve *reserve = new_reserve();
+        _cleanup_(closep) int event = open_foreign(SPU, 3), file = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTS_OF(names); i++) {
+                NamedFd kept = {names[i], event};
+
+                reserve_adopt(reserve, &kept, 1);
+                if (kept.fd != event || !cpuset_is_empty(reserve_get_held(reserve)))
+                        fail_msg("'%s' was taken", names[i]);
+        }
+
+        /* A good name, and no event behind it. */
+        reserve_adopt(reserve, (NamedFd[]){{"reserve-12-3", -1}, {"reserve-12-3", file}}, 2);
+        assert_held(reserve, "");
+        reserve_adopt(reserve, NULL, 0);
+
+        reserve_adopt(reserve, (NamedFd[]){{"reserve-12-3", event}}, 1);
+        assert_held(reserve, "3");
+        (void)steal_fd(&event);
+}
+
+/* This machine's: the number of a PMU that is here, and that lets two on one CPU. */
+static void test_here(void **state) {
+        _cleanup_(reserve_freep) Reserve *reserve = new_reserve();
+        _cleanup_(fclosep) FILE *file = fopen("/sys/bus/event_source/devices/msr/type", "re");
+        char text[16], name[RESERVE_NAME_MAX];
+        NamedFd kept = {name, -1};
+        uint64_t type;
+        int r, fd;
+
+        (void)state;
+        kernel.real = true;
+        if (!file)
+                skip();
+        assert_non_null(fgets(text, sizeof(text), file));
+        text[strcspn(text, "\n")] = '\0';
+        assert_int_equal(parse_u64(text, UINT32_MAX, &type), 0);
+        r = reserve_try((uint32_t)type, 0);
+        if (r == RESERVE_E_DENIED)
+                skip();
+        assert_int_equal(r, RESERVE_E_SHARED);
+
+        assert_int_equal(reserve_ask(reserve, UINT32_MAX, 0), RESERVE_E_OFF_LINE);
+        assert_int_equal(reserve_ask(reserve, (uint32_t)type, CPUSET_MAX - 1), RESERVE_E_OFF_LINE);
+        assert_int_equal(reserve_hold(reserve, (uint32_t)type, 0), 0);
+        assert_true(reserve_get_kept(reserve, 0, name, &fd));
+        assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+
+        /* An event, but no lock: not to be taken for one. A file is not even that. */
+        kept.fd = fd;
+        reserve_adopt(reserve, &kept, 1);
+        assert_int_equal(kept.fd, fd);
+        reserve_look(reserve, &(CpuSet){{1}});
+        assert_held(reserve, "");
+        kept.fd = fileno(file);
+        reserve_adopt(reserve, &kept, 1);
+        assert_int_equal(kept.fd, fileno(file));
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup(test_hold, reset),
+                cmocka_unit_test_setup(test_busy, reset),
+                cmocka_unit_test_setup(test_another_type, reset),
+                cmocka_unit_test_setup(test_each_error, reset),
+                cmocka_unit_test_setup(test_try, reset),
+                cmocka_unit_test_setup(test_beyond, reset),
+                cmocka_unit_test_setup(test_look, reset),
+                cmocka_unit_test_setup(test_look_in_vain, reset),
+                cmocka_unit_test_setup(test_adopt, reset),
+                cmocka_unit_test_setup(test_adopt_two, reset),
+                cmocka_unit_test_setup(test_adopt_garbage, reset),
+                cmocka_unit_test_setup(test_here, reset),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
