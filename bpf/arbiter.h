@@ -56,8 +56,9 @@ typedef struct ArbiterClosed {
         CpuSet task_bound; /* where the target's affinity, the event's CPU and the PMU's CPUs meet it */
 } ArbiterClosed;
 
-/* One perf event on an SPU. Process and thread ids are those of the initial pid namespace, users those of the
- * initial user namespace. */
+/* One perf event on an SPU. Those that this process opens itself are not told of, nor refused, at any hook:
+ * with such it asks the kernel, and holds CPUs (bpf/reserve.h). Process and thread ids are those of the
+ * initial pid namespace, users those of the initial user namespace. */
 typedef struct ArbiterSession {
         uint64_t id; /* the event's address: opaque, reused by the kernel after its end */
         char pmu[ARBITER_PMU_NAME];

@@ -104,10 +104,6 @@ Reserve *reserve_free(Reserve *reserve) {
         return NULL;
 }
 
-static bool is_held(const Reserve *reserve, uint32_t pmu_type, unsigned cpu) {
-        return cpuset_has(&reserve->held, cpu) && reserve->by_cpu[cpu].pmu_type == pmu_type;
-}
-
 static void keep(Reserve *reserve, uint32_t pmu_type, unsigned cpu, int fd) {
         reserve->by_cpu[cpu] = (Held){.fd = fd, .pmu_type = pmu_type};
         cpuset_add(&reserve->held, cpu);
@@ -116,7 +112,7 @@ static void keep(Reserve *reserve, uint32_t pmu_type, unsigned cpu, int fd) {
 int reserve_hold(Reserve *reserve, uint32_t pmu_type, unsigned cpu) {
         int r, fd = -1;
 
-        if (is_held(reserve, pmu_type, cpu))
+        if (reserve_has(reserve, pmu_type, cpu))
                 return 0;
 
         /* What is held of another type is not in the way: to the kernel that is another PMU. */
@@ -160,8 +156,12 @@ const CpuSet *reserve_get_held(const Reserve *reserve) {
         return &reserve->held;
 }
 
+bool reserve_has(const Reserve *reserve, uint32_t pmu_type, unsigned cpu) {
+        return cpuset_has(&reserve->held, cpu) && reserve->by_cpu[cpu].pmu_type == pmu_type;
+}
+
 int reserve_ask(const Reserve *reserve, uint32_t pmu_type, unsigned cpu) {
-        return is_held(reserve, pmu_type, cpu) ? 0 : try_event(pmu_type, cpu);
+        return reserve_has(reserve, pmu_type, cpu) ? 0 : try_event(pmu_type, cpu);
 }
 
 int reserve_try(uint32_t pmu_type, unsigned cpu) {

@@ -52,6 +52,11 @@ void reserve_release(Reserve *reserve, unsigned cpu);
 void reserve_look(Reserve *reserve, const CpuSet *online);
 /* The CPUs that are held. */
 const CpuSet *reserve_get_held(const Reserve *reserve);
+/*
+ * Whether @cpu of the PMU of type @pmu_type is held. Then whatever CPU-wide event is seen there is the
+ * reserve's own, whoever has a descriptor of it: no other can be.
+ */
+bool reserve_has(const Reserve *reserve, uint32_t pmu_type, unsigned cpu);
 
 /* Whether anybody but @reserve has an event that stands against a CPU-wide one on @cpu: 0 if not. A CPU that
  * is held is not asked for: 0. */

@@ -212,6 +212,9 @@ static void test_hold(void **state) {
         (void)state;
         assert_int_equal(reserve_hold(reserve, SPU, 2), 0);
         assert_held(reserve, "2");
+        assert_true(reserve_has(reserve, SPU, 2));
+        assert_false(reserve_has(reserve, OTHER_SPU, 2));
+        assert_false(reserve_has(reserve, SPU, 1));
         assert_int_equal(open_foreign(SPU, 2), -1);
         assert_int_equal(errno, EBUSY);
 
