@@ -285,6 +285,18 @@ class TestAdmin(TestCase):
         self.finish(drain)
         self.assertEqual(self.json("leases"), [])
 
+    def test_for_a_while(self):
+        """The host's CPUs for a time: those that guests leave at once; and it ends by itself."""
+        self.start()
+        _, _, lease = self.lease(instance="arm_spe_0")
+        self.assertIn(lease["leaseId"][:12], self.ask("assign host --cpus 0-1 --for 10m --wait").out)
+        self.assertEqual(self.assigned(), {"0-1": ("host", None, "runtime")})
+        self.assertEqual(self.daemon.lease(lease["leaseId"])["cpus"], "2-3")
+        self.ask("query --vm db --vcpus 1 --cpus 0", expect=REFUSED)
+        self.ask("assign host --cpus 0-1 --for 50ms --wait")
+        wait_for(lambda: not self.assigned(), "the end of the assignment")
+        self.ask("query --vm db --vcpus 1 --cpus 0")
+
     def test_release(self):
         self.start()
         _, _, lease = self.lease()
