@@ -8,6 +8,7 @@
 
 #include "broker/log.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,13 +16,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define SD_JOURNAL_SUPPRESS_LOCATION /* it would always be this file's */
 #include <systemd/sd-journal.h>
 #include <systemd/sd-messages.h>
 
-#define LINE_SIZE 2048U
+#define LINE_SIZE  2048U
+#define FIELDS_MAX 12U /* of one event, its own three included */
+
+/* "NAME=" and its value. */
+typedef struct FieldText {
+        char text[LINE_SIZE + 32];
+} FieldText;
 
 /* Of what PID 1 connected stderr to, JOURNAL_STREAM tells device and inode; it may be redirected since then.
  */
@@ -44,6 +52,11 @@ static int send_to_journal(int priority, const char *file, unsigned line, const 
                                "CONFIG_FILE=%s", file, line > 0 ? "CONFIG_LINE=%u" : NULL, line, NULL);
 }
 
+/* As sd-daemon(3) has it. */
+static void write_prefixed(int priority, const char *text) {
+        fprintf(stderr, "<%i>%s\n", priority, text);
+}
+
 __attribute__((__format__(__printf__, 4, 0))) static void
 write_line(int priority, const char *file, unsigned line, const char *format, va_list ap) {
         char message[LINE_SIZE], text[2 * LINE_SIZE];
@@ -57,7 +70,7 @@ write_line(int priority, const char *file, unsigned line, const char *format, va
         if (!stderr_is_journal())
                 fprintf(stderr, "spe-broker: %s\n", text);
         else if (send_to_journal(priority, file, line, text) < 0)
-                fprintf(stderr, "<%i>%s\n", priority, text); /* as sd-daemon(3) has it */
+                write_prefixed(priority, text);
 }
 
 void log_message(int priority, const char *format, ...) {
@@ -74,4 +87,49 @@ void log_position(int priority, const char *file, unsigned line, const char *for
         va_start(ap, format);
         write_line(priority, file, line, format, ap);
         va_end(ap);
+}
+
+static struct iovec make_field(FieldText *field, const char *name, const char *value) {
+        int n = snprintf(field->text, sizeof(field->text), "%s=%s", name, value);
+        size_t length = n < 0 ? 0 : (size_t)n;
+
+        return (struct iovec){field->text, length < sizeof(field->text) ? length : sizeof(field->text) - 1};
+}
+
+static int send_event(int priority, const char *message_id, const LogField *fields, size_t n_fields,
+                      const char *message) {
+        char digit[] = {(char)('0' + priority), '\0'};
+        FieldText texts[FIELDS_MAX];
+        struct iovec iov[FIELDS_MAX];
+        int n = 0;
+
+        assert(n_fields + 3 <= FIELDS_MAX);
+        iov[n] = make_field(&texts[n], "MESSAGE", message);
+        n++;
+        iov[n] = make_field(&texts[n], "PRIORITY", digit);
+        n++;
+        iov[n] = make_field(&texts[n], "MESSAGE_ID", message_id);
+        n++;
+        for (size_t i = 0; i < n_fields; i++)
+                if (fields[i].value) {
+                        iov[n] = make_field(&texts[n], fields[i].name, fields[i].value);
+                        n++;
+                }
+
+        return sd_journal_sendv(iov, n);
+}
+
+void log_event(int priority, const char *message_id, const LogField *fields, size_t n_fields,
+               const char *format, ...) {
+        char message[LINE_SIZE];
+        va_list ap;
+
+        va_start(ap, format);
+        (void)vsnprintf(message, sizeof(message), format, ap);
+        va_end(ap);
+
+        if (!stderr_is_journal())
+                fprintf(stderr, "spe-broker: %s\n", message);
+        else if (send_event(priority, message_id, fields, n_fields, message) < 0)
+                write_prefixed(priority, message);
 }

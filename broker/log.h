@@ -6,6 +6,7 @@
  * what there is to say.
  */
 
+#include <stddef.h>
 #include <syslog.h>
 
 void log_message(int priority, const char *format, ...) __attribute__((__format__(__printf__, 2, 3)));
@@ -16,3 +17,14 @@ void log_message(int priority, const char *format, ...) __attribute__((__format_
  */
 void log_position(int priority, const char *file, unsigned line, const char *format, ...)
         __attribute__((__format__(__printf__, 4, 5)));
+
+/* A field of a message in the journal, "SPE_BROKER_VM"; one without a value is left out. */
+typedef struct LogField {
+        const char *name;
+        const char *value;
+} LogField;
+
+/* An event that programs look for: by @message_id, 32 hexadecimal digits, and with @fields. On stderr, the
+ * message alone. */
+void log_event(int priority, const char *message_id, const LogField *fields, size_t n_fields,
+               const char *format, ...) __attribute__((__format__(__printf__, 5, 6)));

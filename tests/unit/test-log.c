@@ -53,11 +53,18 @@ static void say_file(void) {
         log_position(LOG_ERR, "a.conf", 0, "this");
 }
 
+static void say_event(void) {
+        const LogField fields[] = {{"SPE_BROKER_VM", "web1"}, {"SPE_BROKER_LEASE", NULL}};
+
+        log_event(LOG_NOTICE, "babfd7ad9bb4463c9d9b5dd899cf40bf", fields, 2, "%s is %i", "this", 1);
+}
+
 static void test_lines(void **state) {
         (void)state;
         expect(say_message, NULL, "spe-broker: this is 1\n");
         expect(say_line, NULL, "spe-broker: a.conf:3: this is 1\n");
         expect(say_file, NULL, "spe-broker: a.conf: this\n");
+        expect(say_event, NULL, "spe-broker: this is 1\n");
 }
 
 /* The variable is inherited by what a service starts with a stderr of its own. */
