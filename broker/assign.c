@@ -225,7 +225,16 @@ bool assign_bars(const Manager *manager, const Lease *lease, const CpuSet *cpus)
         return !cpuset_equal(&common, &allowed);
 }
 
-unsigned assign_count_barred(const Manager *manager, const CpuSet *cpus) {
+void assign_barred_to_sessions(const Manager *manager, const CpuSet *cpus, CpuSet *ret_cpus) {
+        CpuSet drained;
+
+        assignment_table_owned_by(&manager->model.assignments, ASSIGNMENT_OWNER_NONE, &drained);
+        assignment_table_owned_by(&manager->model.assignments, ASSIGNMENT_OWNER_GUEST, ret_cpus);
+        cpuset_or(ret_cpus, &drained);
+        cpuset_and(ret_cpus, cpus);
+}
+
+static unsigned count_leases(const Manager *manager, const CpuSet *cpus) {
         const Lease *lease;
         unsigned n = 0;
 
@@ -234,6 +243,35 @@ unsigned assign_count_barred(const Manager *manager, const CpuSet *cpus) {
 
         TAILQ_FOREACH(lease, &manager->leases.all, link)
                 n += assign_bars(manager, lease, cpus);
+
+        return n;
+}
+
+bool assign_is_draining(const Manager *manager, const CpuSet *cpus) {
+        const SessionOccupancy *sessions = &manager->sessions.admitted;
+        CpuSet barred;
+
+        if (count_leases(manager, cpus) > 0)
+                return true;
+        if (manager->sessions.n == 0)
+                return false;
+
+        assign_barred_to_sessions(manager, cpus, &barred);
+        return cpuset_intersects(&sessions->cpu_wide, &barred) ||
+               cpuset_intersects(&sessions->task_bound, &barred);
+}
+
+unsigned assign_count_barred(const Manager *manager, const CpuSet *cpus) {
+        unsigned n = count_leases(manager, cpus);
+        const Session *session;
+        CpuSet barred;
+
+        assign_barred_to_sessions(manager, cpus, &barred);
+        if (cpuset_is_empty(&barred))
+                return n;
+
+        TAILQ_FOREACH(session, &manager->sessions.all, link)
+                n += cpuset_intersects(&session->reach, &barred) && !session->facts.entering;
 
         return n;
 }

@@ -48,6 +48,11 @@ void assign_tell(Manager *manager);
 
 /* True if @lease is on its way out because assignments do not allow it on some of @cpus. */
 bool assign_bars(const Manager *manager, const Lease *lease, const CpuSet *cpus);
+/* Of @cpus, those on which assignments allow no host session. */
+void assign_barred_to_sessions(const Manager *manager, const CpuSet *cpus, CpuSet *ret_cpus);
+/* True if a lease or a session is still on some of @cpus where assignments do not allow it. */
+bool assign_is_draining(const Manager *manager, const CpuSet *cpus);
+/* How many such leases and sessions there are. */
 unsigned assign_count_barred(const Manager *manager, const CpuSet *cpus);
 
 /* A wait that has not begun: what can fail of it. */

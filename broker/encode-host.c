@@ -67,7 +67,7 @@ static void encode_counts(JsonWriter *w, const Manager *manager, const VarlinkSe
         json_write_int(w, "waiting", manager->leases.n_waiting);
         json_write_int(w, "connections", server->connections);
         json_write_int(w, "watchers", manager->n_watches);
-        json_write_int(w, "sessions", 0); /* none are seen */
+        json_write_int(w, "sessions", manager->sessions.n);
         json_write_object_end(w);
 }
 

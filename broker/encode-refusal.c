@@ -33,12 +33,12 @@ static void encode_holders(JsonWriter *w, const Refusal *refusal) {
                 const RefusalHolder *holder = &refusal->holders[i];
 
                 json_write_object_begin(w, NULL);
-                json_write_string(w, "kind", "lease");
-                json_write_string(w, "leaseId", holder->lease_id);
+                json_write_string(w, "kind", holder->session ? "session" : "lease");
+                json_write_string(w, "leaseId", holder->session ? NULL : holder->lease_id);
                 json_write_string(w, "vm", holder->vm);
-                json_write_int(w, "pid", holder->pid);
-                json_write_int(w, "uid", holder->uid);
-                json_write_string(w, "command", *holder->command ? holder->command : NULL);
+                encode_int_or_null(w, "pid", holder->pid > 0, (uint64_t)holder->pid);
+                encode_int_or_null(w, "uid", holder->pid > 0, holder->uid);
+                json_write_string(w, "command", holder->command && *holder->command ? holder->command : NULL);
                 json_write_string(w, "cpus", holder->cpus);
                 json_write_object_end(w);
         }
@@ -48,12 +48,17 @@ static void encode_holders(JsonWriter *w, const Refusal *refusal) {
 void encode_refusal(JsonWriter *w, const char *key, const Refusal *refusal) {
         bool limit = refusal->kind == REFUSAL_LIMIT_EXCEEDED;
         bool size = refusal->kind == REFUSAL_BUFFER_SIZE_NOT_REPRESENTABLE;
+        _cleanup_(freep) char *counted = NULL;
         char name[ERROR_NAME_MAX];
+
+        if (refusal->open.times > 1 &&
+            asprintf(&counted, "%s (%u times)", refusal->message, refusal->open.times) < 0)
+                counted = NULL;
 
         json_write_object_begin(w, key);
         json_write_string(w, "id", refusal->id);
         json_write_string(w, "error", error_name(refusal, name));
-        json_write_string(w, "message", refusal->message);
+        json_write_string(w, "message", counted ?: refusal->message);
         json_write_int(w, "whenUSec", (int64_t)refusal->when_usec);
         json_write_string(w, "vm", refusal->vm);
         json_write_int(w, "pid", refusal->pid);
@@ -76,7 +81,7 @@ void encode_refusal(JsonWriter *w, const char *key, const Refusal *refusal) {
                 encode_holders(w, refusal);
         else
                 json_write_null(w, "holders");
-        json_write_null(w, "allowed");
+        json_write_string(w, "allowed", refusal->allowed);
         json_write_object_end(w);
 }
 

@@ -66,7 +66,7 @@ void encode_lease(JsonWriter *w, const char *key, const Lease *lease) {
         json_write_int(w, "interrupt", SPE_INTERRUPT);
         json_write_string(w, "mode", lease_mode_to_string(lease->request.policy.mode));
         json_write_string(w, "state", lease_state_to_string(lease->state));
-        json_write_string(w, "reason", lease->reason);
+        json_write_string(w, "reason", lease->reason ?: lease->contention);
         json_write_bool(w, "contended", lease->contended);
         json_write_bool(w, "restartRequired", lease->restart_required);
         encode_owner(w, lease->owner->owner);
@@ -93,13 +93,6 @@ void encode_lease_reply(VarlinkCall *call, const Lease *lease, LeaseChange chang
         varlink_call_send(call);
 }
 
-static void assign_reply_end(VarlinkCall *call, JsonWriter *w) {
-        json_write_array_end(w);
-        json_write_array_begin(w, "draining"); /* host sessions are not seen */
-        json_write_array_end(w);
-        varlink_call_send(call);
-}
-
 void encode_assign_reply(VarlinkCall *call, const Manager *manager, const CpuSet *cpus, bool continues) {
         JsonWriter *w = varlink_call_reply(call, continues);
         const Lease *lease;
@@ -108,7 +101,9 @@ void encode_assign_reply(VarlinkCall *call, const Manager *manager, const CpuSet
         TAILQ_FOREACH(lease, &manager->leases.all, link)
                 if (assign_bars(manager, lease, cpus))
                         encode_lease(w, NULL, lease);
-        assign_reply_end(call, w);
+        json_write_array_end(w);
+        encode_draining(w, manager, cpus);
+        varlink_call_send(call);
 }
 
 void encode_assign_first_reply(VarlinkCall *call, const Manager *manager, const CpuSet *cpus,
@@ -121,7 +116,9 @@ void encode_assign_first_reply(VarlinkCall *call, const Manager *manager, const 
                 if (lease->affected_generation == manager->settle_generation ||
                     assign_bars(manager, lease, cpus))
                         encode_lease(w, NULL, lease);
-        assign_reply_end(call, w);
+        json_write_array_end(w);
+        encode_draining(w, manager, cpus);
+        varlink_call_send(call);
 }
 
 /* @cpus: where it decides. */
@@ -135,7 +132,7 @@ static void encode_assignment(JsonWriter *w, const Manager *manager, const Assig
         json_write_string(w, "owner", assignment_owner_to_string(assignment->owner));
         json_write_string(w, "vm", assignment->vm);
         json_write_string(w, "origin", assignment_origin_to_string(assignment->origin));
-        json_write_string(w, "state", assign_count_barred(manager, cpus) > 0 ? "draining" : "active");
+        json_write_string(w, "state", assign_is_draining(manager, cpus) ? "draining" : "active");
         encode_int_or_null(w, "remainingUSec", ends,
                            assignment->until_usec > now ? assignment->until_usec - now : 0);
         json_write_object_end(w);
@@ -179,8 +176,10 @@ static void encode_capabilities(JsonWriter *w, const Spu *spu) {
 
 void encode_instance(JsonWriter *w, const char *key, const Manager *manager, const Instance *instance) {
         const Spu *spu = topology_find(manager->topology, instance->name);
-        CpuSet leased = CPUSET_NULL;
+        CpuSet leased = CPUSET_NULL, sessions = manager->model.sessions.cpu_wide;
 
+        cpuset_or(&sessions, &manager->model.sessions.task_bound);
+        cpuset_and(&sessions, &instance->cpus);
         if (manager->model.ledger.total.n_leases > 0) {
                 for (LeaseMode mode = 0; mode < _LEASE_MODE_MAX; mode++)
                         cpuset_or(&leased, &manager->model.occupancy.held[mode]);
@@ -196,7 +195,7 @@ void encode_instance(JsonWriter *w, const char *key, const Manager *manager, con
         json_write_cpuset(w, "cpus", &instance->cpus);
         json_write_cpuset(w, "onlineCpus", &instance->effective);
         json_write_cpuset(w, "leasedCpus", &leased);
-        json_write_string(w, "sessionCpus", "");
+        json_write_cpuset(w, "sessionCpus", &sessions);
         encode_assignments(w, manager, &instance->cpus);
         encode_int_or_null(w, "maxBufferSize", instance->max_buffer_size > 0, instance->max_buffer_size);
         encode_capabilities(w, spu);

@@ -26,6 +26,11 @@ void encode_leases(JsonWriter *w, const Manager *manager, const char *vm);
 void encode_instance(JsonWriter *w, const char *key, const Manager *manager, const Instance *instance);
 /* "instances": all. */
 void encode_instances(JsonWriter *w, const Manager *manager);
+void encode_session(JsonWriter *w, const char *key, const Session *session);
+/* "sessions": all. */
+void encode_sessions(JsonWriter *w, const Manager *manager);
+/* "draining": those that assignments do not allow on @cpus. */
+void encode_draining(JsonWriter *w, const Manager *manager, const CpuSet *cpus);
 void encode_offer(JsonWriter *w, const char *key, const Offer *offer);
 void encode_refusal(JsonWriter *w, const char *key, const Refusal *refusal);
 void encode_host(JsonWriter *w, const char *key, const Manager *manager);

@@ -19,6 +19,7 @@
 #include "broker/events.h"
 #include "broker/log.h"
 #include "broker/manager.h"
+#include "broker/settle-contention.h"
 
 /* Waiters may have been waiting for just this. Without any, a release costs no run of settle. */
 static void let_waiters_in(Manager *manager) {
@@ -28,8 +29,7 @@ static void let_waiters_in(Manager *manager) {
 
 static void give_back_cpus(Manager *manager, Lease *lease) {
         occupancy_remove(&manager->model.occupancy, lease->request.policy.mode, &lease->cpus);
-        if (manager->leases.n_revoked > 0)
-                manager_mark_dirty(manager, DIRTY_CONTENTION);
+        contention_may_change(manager);
         let_waiters_in(manager);
 }
 

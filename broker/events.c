@@ -13,6 +13,7 @@
 #include "broker/encode.h"
 #include "broker/lease.h"
 #include "broker/manager.h"
+#include "broker/session-tell.h"
 
 static const char *const lease_changes[_LEASE_CHANGE_MAX] = {
         [LEASE_CHANGE_QUEUED] = "queued",       [LEASE_CHANGE_GRANTED] = "granted",
@@ -48,8 +49,7 @@ static void send_snapshot(Watch *watch) {
         json_write_object_begin(w, "snapshot");
         encode_instances(w, watch->manager);
         encode_leases(w, watch->manager, NULL);
-        json_write_array_begin(w, "sessions"); /* none are seen */
-        json_write_array_end(w);
+        encode_sessions(w, watch->manager);
         json_write_object_end(w);
         event_end(watch, w);
         watch->backlog_max = varlink_call_get_backlog(watch->call) + WATCH_BACKLOG_MAX;
@@ -69,8 +69,11 @@ static bool watch_is_ready(Watch *watch) {
 static void on_watch_drained(_unused_ VarlinkCall *call, void *userdata) {
         Watch *watch = userdata;
 
-        if (watch->lost)
-                send_snapshot(watch);
+        if (!watch->lost)
+                return;
+
+        sessions_tell(watch->manager); /* to the others: this one has them in its snapshot */
+        send_snapshot(watch);
 }
 
 static void on_watch_closed(_unused_ VarlinkCall *call, void *userdata) {
@@ -84,6 +87,7 @@ int watch_new(Manager *manager, VarlinkCall *call) {
         if (!watch)
                 return -ENOMEM;
 
+        sessions_tell(manager); /* to the others: this one has them in its snapshot */
         watch->manager = manager;
         watch->call = call;
         LIST_INSERT_HEAD(&manager->watches, watch, link);
@@ -188,6 +192,23 @@ void events_refusal(Manager *manager, const Refusal *refusal) {
                         continue;
                 w = event_begin(watch, "refusal", false);
                 encode_refusal(w, "refusal", refusal);
+                event_end(watch, w);
+        }
+}
+
+void events_session(Manager *manager, const Session *session, const char *change) {
+        Watch *watch;
+
+        LIST_FOREACH(watch, &manager->watches, link) {
+                JsonWriter *w;
+
+                if (!watch_is_ready(watch))
+                        continue;
+                w = event_begin(watch, "session", false);
+                json_write_object_begin(w, "session");
+                json_write_string(w, "change", change);
+                encode_session(w, "session", session);
+                json_write_object_end(w);
                 event_end(watch, w);
         }
 }

@@ -17,6 +17,7 @@ typedef struct Manager Manager;
 typedef struct Lease Lease;
 typedef struct LeaseStream LeaseStream;
 typedef struct Refusal Refusal;
+typedef struct Session Session;
 
 /* Beyond so many unread bytes a watcher (not counting its snapshot), or the follower of one lease, is behind.
  */
@@ -60,4 +61,6 @@ void events_lease(Manager *manager, Lease *lease, LeaseChange change);
 /* A follower has read all that it was told: it gets the present state, if it has missed any. */
 void events_stream_drained(LeaseStream *stream);
 void events_instance(Manager *manager, const Instance *instance);
+/* @change: opened, closed, contended or uncontended. */
+void events_session(Manager *manager, const Session *session, const char *change);
 void events_refusal(Manager *manager, const Refusal *refusal);

@@ -10,6 +10,7 @@
 #include "broker/events.h"
 #include "broker/manager.h"
 #include "broker/place.h"
+#include "broker/settle-contention.h"
 
 int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
         Model *model = &manager->model;
@@ -31,8 +32,7 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
         if (waited)
                 lease_unlink_waiting(lease);
         manager->counters.leases_granted++;
-        if (manager->leases.n_revoked > 0)
-                manager_mark_dirty(manager, DIRTY_CONTENTION);
+        contention_may_change(manager);
         if (manager->leases.n_waiting > 0) /* a limit that is used up now is a refusal to those who wait */
                 manager_mark_dirty(manager, DIRTY_QUEUE);
 
@@ -58,8 +58,8 @@ void lease_hold(Manager *manager, Lease *lease, const CpuSet *cpus) {
         occupancy_add(occupancy, mode, cpus);
         lease->cpus = *cpus;
 
-        manager_mark_dirty(manager, DIRTY_QUEUE | (manager->leases.n_revoked > 0 ? DIRTY_CONTENTION : 0) |
-                                            (lease->barred ? DIRTY_ASSIGNMENTS : 0));
+        contention_may_change(manager);
+        manager_mark_dirty(manager, DIRTY_QUEUE | (lease->barred ? DIRTY_ASSIGNMENTS : 0));
 }
 
 void lease_move(Manager *manager, Lease *lease, const CpuSet *cpus) {

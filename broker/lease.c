@@ -122,6 +122,7 @@ Lease *lease_free(Lease *lease) {
         lease_owner_remove(lease);
         lease_request_deinit(&lease->request);
         free(lease->reason);
+        free(lease->contention);
         free(lease);
         return NULL;
 }

@@ -79,6 +79,7 @@ struct Lease {
         bool away_linked;
         bool restart_required; /* its SPU is another one now, and its VM may have enabled the old one */
         bool contended;
+        char *contention;             /* by which host session, a sentence; NULL: by none */
         uint64_t affected_generation; /* the settle run in which an assignment took CPUs from it */
 };
 

@@ -16,6 +16,7 @@
 
 #include "broker/lease.h"
 #include "broker/manager.h"
+#include "broker/refusal-fill.h"
 #include "util/parse.h"
 
 Refusal *refusal_free(Refusal *refusal) {
@@ -39,11 +40,12 @@ Refusal *refusal_free(Refusal *refusal) {
         free(refusal->reason);
         free(refusal->cpus);
         free(refusal->assigned_vm);
+        free(refusal->allowed);
         free(refusal);
         return NULL;
 }
 
-static int copy(const char *text, char **ret_copy) {
+int refusal_copy(const char *text, char **ret_copy) {
         char *p = strdup(text);
 
         if (!p)
@@ -53,14 +55,14 @@ static int copy(const char *text, char **ret_copy) {
         return 0;
 }
 
-static int cpus_text(const CpuSet *cpus, char **ret_text) {
+int refusal_copy_cpus(const CpuSet *cpus, char **ret_text) {
         char text[CPUSET_TEXT_MAX];
 
         cpuset_format(cpus, text, sizeof(text));
-        return copy(text, ret_text);
+        return refusal_copy(text, ret_text);
 }
 
-__attribute__((__format__(__printf__, 2, 3))) static int say(Refusal *refusal, const char *format, ...) {
+int refusal_say(Refusal *refusal, const char *format, ...) {
         va_list ap;
         int n;
 
@@ -94,10 +96,10 @@ static int list_instances(const Manager *manager, Refusal *refusal, char **ret_w
                 RefusalInstance *entry = &refusal->instances[i];
                 int r;
 
-                r = copy(table->entries[i]->name, &entry->name);
+                r = refusal_copy(table->entries[i]->name, &entry->name);
                 refusal->n_instances = i + 1;
                 if (r == 0)
-                        r = cpus_text(&table->entries[i]->cpus, &entry->cpus);
+                        r = refusal_copy_cpus(&table->entries[i]->cpus, &entry->cpus);
                 if (r < 0) {
                         fclose(f);
                         return r;
@@ -121,14 +123,15 @@ static int fill_no_such_instance(const Manager *manager, const LeaseRequest *req
         r = list_instances(manager, refusal, &words);
         if (r < 0)
                 return r;
-        r = copy(request->instance ?: "", &refusal->instance);
+        r = refusal_copy(request->instance ?: "", &refusal->instance);
         if (r < 0)
                 return r;
 
         if (refusal->n_instances == 0)
-                return say(refusal, "this host has no SPU: no arm_spe_* in /sys/bus/event_source/devices");
+                return refusal_say(refusal,
+                                   "this host has no SPU: no arm_spe_* in /sys/bus/event_source/devices");
 
-        return say(refusal, "there is no SPU %s here: %s", refusal->instance, words);
+        return refusal_say(refusal, "there is no SPU %s here: %s", refusal->instance, words);
 }
 
 static int fill_instance(const RefusalFacts *facts, Refusal *refusal) {
@@ -142,16 +145,16 @@ static int fill_instance(const RefusalFacts *facts, Refusal *refusal) {
         } else
                 reason = instance->guest_reason ?: "KVM cannot use it";
 
-        r = copy(instance->name, &refusal->instance);
+        r = refusal_copy(instance->name, &refusal->instance);
         if (r == 0)
-                r = copy(reason, &refusal->reason);
+                r = refusal_copy(reason, &refusal->reason);
         if (r < 0)
                 return r;
 
         if (refusal->state)
-                return say(refusal, "%s is %s: %s", instance->name, refusal->state, reason);
+                return refusal_say(refusal, "%s is %s: %s", instance->name, refusal->state, reason);
 
-        return say(refusal, "%s cannot be given to a guest: %s", instance->name, reason);
+        return refusal_say(refusal, "%s cannot be given to a guest: %s", instance->name, reason);
 }
 
 static int fill_no_instance_for_cpus(const Manager *manager, const RefusalFacts *facts, Refusal *refusal) {
@@ -160,44 +163,46 @@ static int fill_no_instance_for_cpus(const Manager *manager, const RefusalFacts 
 
         r = list_instances(manager, refusal, &words);
         if (r == 0)
-                r = cpus_text(&facts->cpus, &refusal->cpus);
+                r = refusal_copy_cpus(&facts->cpus, &refusal->cpus);
         if (r < 0)
                 return r;
 
-        return say(refusal, "no one SPU has all of CPUs %s on line: %s", refusal->cpus,
-                   *words ? words : "this host has no SPU");
+        return refusal_say(refusal, "no one SPU has all of CPUs %s on line: %s", refusal->cpus,
+                           *words ? words : "this host has no SPU");
 }
 
 static int fill_not_assigned(const RefusalFacts *facts, Refusal *refusal) {
         int r;
 
         refusal->owner = assignment_owner_to_string(facts->owner);
-        r = cpus_text(&facts->cpus, &refusal->cpus);
+        r = refusal_copy_cpus(&facts->cpus, &refusal->cpus);
         if (r == 0 && facts->vm)
-                r = copy(facts->vm, &refusal->assigned_vm);
+                r = refusal_copy(facts->vm, &refusal->assigned_vm);
         if (r < 0)
                 return r;
 
         if (facts->needs_own_cpus)
-                return say(refusal,
-                           "an exclusive lease needs an administrator, or CPUs assigned to VM %s: CPUs %s "
-                           "are not",
-                           refusal->vm, refusal->cpus);
+                return refusal_say(
+                        refusal,
+                        "an exclusive lease needs an administrator, or CPUs assigned to VM %s: CPUs %s "
+                        "are not",
+                        refusal->vm, refusal->cpus);
         if (facts->vm)
-                return say(refusal, "CPUs %s are assigned to VM %s", refusal->cpus, facts->vm);
+                return refusal_say(refusal, "CPUs %s are assigned to VM %s", refusal->cpus, facts->vm);
         if (facts->owner == ASSIGNMENT_OWNER_NONE)
-                return say(refusal, "CPUs %s are drained: nobody may profile there", refusal->cpus);
+                return refusal_say(refusal, "CPUs %s are drained: nobody may profile there", refusal->cpus);
 
-        return say(refusal, "CPUs %s are assigned to the host", refusal->cpus);
+        return refusal_say(refusal, "CPUs %s are assigned to the host", refusal->cpus);
 }
 
 static int fill_size(const RefusalFacts *facts, Refusal *refusal) {
         refusal->requested = facts->requested;
         refusal->nearest = facts->nearest;
-        return say(refusal,
-                   "a buffer of %" PRIu64
-                   " bytes cannot be represented in PMBIDR_EL1.MaxBuffSize; the nearest size is %" PRIu64,
-                   facts->requested, facts->nearest);
+        return refusal_say(
+                refusal,
+                "a buffer of %" PRIu64
+                " bytes cannot be represented in PMBIDR_EL1.MaxBuffSize; the nearest size is %" PRIu64,
+                facts->requested, facts->nearest);
 }
 
 static int fill_limit(const RefusalFacts *facts, Refusal *refusal) {
@@ -206,79 +211,21 @@ static int fill_limit(const RefusalFacts *facts, Refusal *refusal) {
         refusal->limit = facts->limit;
         refusal->requested = facts->requested;
         refusal->available = facts->available;
-        return say(refusal, "%s would be exceeded: %s asked, %s left", facts->limit,
-                   format_size(facts->requested, requested), format_size(facts->available, available));
+        return refusal_say(refusal, "%s would be exceeded: %s asked, %s left", facts->limit,
+                           format_size(facts->requested, requested),
+                           format_size(facts->available, available));
 }
 
 static int fill_unprotected(const RefusalFacts *facts, Refusal *refusal) {
         int r;
 
-        r = copy(facts->reason, &refusal->reason);
+        r = refusal_copy(facts->reason, &refusal->reason);
         if (r < 0)
                 return r;
 
-        return say(refusal, "host sessions cannot be kept off this lease as the configuration wants: %s",
-                   refusal->reason);
-}
-
-/* Adds @lease if it stands in the way on @cpus. */
-static int add_holder(Refusal *refusal, const Lease *lease, const CpuSet *cpus) {
-        const Owner *owner = lease->owner->owner;
-        RefusalHolder *holder = &refusal->holders[refusal->n_holders];
-        CpuSet common = lease->cpus;
-        int r;
-
-        cpuset_and(&common, cpus);
-        if (cpuset_is_empty(&common))
-                return 0;
-
-        *holder = (RefusalHolder){.pid = owner->pid, .uid = owner->uid};
-        refusal->n_holders++;
-        memcpy(holder->lease_id, lease->id, sizeof(holder->lease_id));
-        r = copy(lease->request.vm, &holder->vm);
-        if (r == 0)
-                r = copy(owner->command, &holder->command);
-        if (r == 0)
-                r = cpus_text(&common, &holder->cpus);
-        return r;
-}
-
-static bool modes_conflict(LeaseMode a, LeaseMode b) {
-        return a == LEASE_MODE_EXCLUSIVE || b == LEASE_MODE_EXCLUSIVE;
-}
-
-static int fill_busy(const Manager *manager, const LeaseRequest *request, const RefusalFacts *facts,
-                     Refusal *refusal) {
-        const Lease *lease;
-        int r;
-
-        refusal->holders = calloc(manager->leases.n + 1, sizeof(*refusal->holders));
-        if (!refusal->holders)
-                return -ENOMEM;
-
-        TAILQ_FOREACH(lease, &manager->leases.all, link) {
-                if (&lease->request == request) /* a lease that moves is not in its own way */
-                        continue;
-                if (!lease_is_holding(lease) ||
-                    !modes_conflict(lease->request.policy.mode, request->policy.mode))
-                        continue;
-                r = add_holder(refusal, lease, &facts->cpus);
-                if (r < 0)
-                        return r;
-        }
-
-        if (refusal->n_holders == 0 && facts->by_session)
-                return say(refusal, "a host session is open there");
-        if (refusal->n_holders == 0)
-                return say(refusal, "an earlier request waits for these CPUs");
-        if (refusal->n_holders == 1)
-                return say(refusal, "CPUs %s are held by VM %s (lease %s, pid %i)", refusal->holders[0].cpus,
-                           refusal->holders[0].vm, refusal->holders[0].lease_id,
-                           (int)refusal->holders[0].pid);
-
-        return say(refusal, "CPUs %s are held by VM %s (lease %s, pid %i), and %zu more are in the way",
-                   refusal->holders[0].cpus, refusal->holders[0].vm, refusal->holders[0].lease_id,
-                   (int)refusal->holders[0].pid, refusal->n_holders - 1);
+        return refusal_say(refusal,
+                           "host sessions cannot be kept off this lease as the configuration wants: %s",
+                           refusal->reason);
 }
 
 static int fill(const Manager *manager, const LeaseRequest *request, const RefusalFacts *facts,
@@ -300,7 +247,7 @@ static int fill(const Manager *manager, const LeaseRequest *request, const Refus
         case REFUSAL_ARBITRATION_UNAVAILABLE:
                 return fill_unprotected(facts, refusal);
         case REFUSAL_BUSY:
-                return fill_busy(manager, request, facts, refusal);
+                return refusal_fill_busy(manager, request, facts, refusal);
         case _REFUSAL_MAX:
                 break;
         }
@@ -308,10 +255,8 @@ static int fill(const Manager *manager, const LeaseRequest *request, const Refus
         return -ENOTRECOVERABLE;
 }
 
-int refusal_new(const Manager *manager, const LeaseRequest *request, const RefusalFacts *facts,
-                Refusal **ret_refusal) {
-        _cleanup_(refusal_freep) Refusal *refusal = NULL;
-        const Owner *owner = lease_request_get_owner(request);
+int refusal_begin(const Manager *manager, RefusalKind kind, pid_t pid, uid_t uid, Refusal **ret_refusal) {
+        Refusal *refusal;
         sd_id128_t id;
         int r;
 
@@ -324,11 +269,24 @@ int refusal_new(const Manager *manager, const LeaseRequest *request, const Refus
                 return -ENOMEM;
 
         sd_id128_to_string(id, refusal->id);
-        refusal->kind = facts->kind;
+        refusal->kind = kind;
         refusal->when_usec = manager_now_realtime(manager);
-        refusal->pid = owner->pid;
-        refusal->uid = owner->uid;
-        r = copy(request->vm, &refusal->vm);
+        refusal->pid = pid;
+        refusal->uid = uid;
+
+        *ret_refusal = refusal;
+        return 0;
+}
+
+int refusal_new(const Manager *manager, const LeaseRequest *request, const RefusalFacts *facts,
+                Refusal **ret_refusal) {
+        _cleanup_(refusal_freep) Refusal *refusal = NULL;
+        const Owner *owner = lease_request_get_owner(request);
+        int r;
+
+        r = refusal_begin(manager, facts->kind, owner->pid, owner->uid, &refusal);
+        if (r == 0)
+                r = refusal_copy(request->vm, &refusal->vm);
         if (r == 0)
                 r = fill(manager, request, facts, refusal);
         if (r < 0)
@@ -370,14 +328,15 @@ static void trim(Refusal *refusal) {
                 refusal->holders = shorter;
 }
 
-void refusal_log_add(RefusalLog *log, Refusal *refusal) {
-        if (log->n == REFUSALS_MAX) {
-                Refusal *oldest = TAILQ_LAST(&log->entries, RefusalList);
+void refusal_log_remove(RefusalLog *log, Refusal *refusal) {
+        TAILQ_REMOVE(&log->entries, refusal, link);
+        log->n--;
+        refusal_free(refusal);
+}
 
-                TAILQ_REMOVE(&log->entries, oldest, link);
-                refusal_free(oldest);
-                log->n--;
-        }
+void refusal_log_add(RefusalLog *log, Refusal *refusal) {
+        if (log->n == REFUSALS_MAX)
+                refusal_log_remove(log, TAILQ_LAST(&log->entries, RefusalList));
 
         if (refusal->holders)
                 trim(refusal);

@@ -23,10 +23,12 @@ typedef struct LeaseRequest LeaseRequest;
 /* A kept refusal names at most so many holders; the answer itself names all. */
 #define REFUSAL_HOLDERS_KEPT 16U
 
+/* A lease, or a host session. */
 typedef struct RefusalHolder {
-        char lease_id[REFUSAL_ID_LENGTH + 1];
-        char *vm;
-        pid_t pid;
+        bool session;
+        char lease_id[REFUSAL_ID_LENGTH + 1]; /* of a lease */
+        char *vm;                             /* of a lease */
+        pid_t pid;                            /* 0: a session of somebody who could not be seen */
         uid_t uid;
         char *command;
         char *cpus;
@@ -37,13 +39,22 @@ typedef struct RefusalInstance {
         char *cpus;
 } RefusalInstance;
 
+/* A perf event that the kernel refused; those that are the same are counted as one. */
+typedef struct RefusedOpen {
+        SessionKind kind;
+        int cpu;              /* -1: any */
+        pid_t thread;         /* 0: CPU-wide */
+        unsigned times;       /* 0: it is a lease that was refused */
+        uint64_t looked_usec; /* CLOCK_MONOTONIC: when it was found out what stood in the way */
+} RefusedOpen;
+
 typedef struct Refusal {
         TAILQ_ENTRY(Refusal) link;
         char id[REFUSAL_ID_LENGTH + 1];
         RefusalKind kind;
         char *message;
         uint64_t when_usec;
-        char *vm;
+        char *vm; /* NULL: a host session was refused, and not a lease */
         pid_t pid;
         uid_t uid;
 
@@ -62,6 +73,10 @@ typedef struct Refusal {
         uint64_t nearest;
         RefusalHolder *holders;
         size_t n_holders;
+
+        /* Of a host session. */
+        char *allowed; /* NULL: nothing */
+        RefusedOpen open;
 } Refusal;
 
 typedef struct RefusalLog {
@@ -69,8 +84,8 @@ typedef struct RefusalLog {
         unsigned n;
 } RefusalLog;
 
-/* Makes the refusal of @request that @facts say. Leases are walked only here, to name who stands in the way.
- */
+/* Makes the refusal of @request that @facts say. Leases and sessions are walked only here, to name who stands
+ * in the way. */
 int refusal_new(const Manager *manager, const LeaseRequest *request, const RefusalFacts *facts,
                 Refusal **ret_refusal);
 Refusal *refusal_free(Refusal *refusal);
@@ -78,5 +93,7 @@ DEFINE_CLEANUP(Refusal *, refusal_free)
 
 void refusal_log_init(RefusalLog *log);
 void refusal_log_deinit(RefusalLog *log);
+/* Takes it out and frees it. */
+void refusal_log_remove(RefusalLog *log, Refusal *refusal);
 /* Takes over @refusal. */
 void refusal_log_add(RefusalLog *log, Refusal *refusal);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DELETE       0x7f
 #define GOLDEN_RATIO UINT64_C(0x9e3779b97f4a7c15) /* 2^64 divided by it */
 #define BUCKET_BITS  10
 #define HASH_BITS    64
@@ -41,6 +42,20 @@ void session_table_deinit(SessionTable *table) {
         }
 }
 
+SessionKind session_kind(const ArbiterSession *facts) {
+        if (facts->target_thread == 0)
+                return SESSION_KIND_CPU;
+
+        return facts->cpu < 0 ? SESSION_KIND_TASK : SESSION_KIND_TASKCPU;
+}
+
+void session_clean(ArbiterSession *facts) {
+        for (size_t i = 0; i < sizeof(facts->command) && facts->command[i]; i++)
+                if ((unsigned char)facts->command[i] < ' ' || facts->command[i] == DELETE)
+                        facts->command[i] = '?';
+        facts->command[sizeof(facts->command) - 1] = '\0';
+}
+
 int session_new(const ArbiterSession *facts, Session **ret_session) {
         Session *session;
 
@@ -49,10 +64,7 @@ int session_new(const ArbiterSession *facts, Session **ret_session) {
                 return -ENOMEM;
 
         session->facts = *facts;
-        if (facts->target_thread == 0)
-                session->kind = SESSION_KIND_CPU;
-        else
-                session->kind = facts->cpu < 0 ? SESSION_KIND_TASK : SESSION_KIND_TASKCPU;
+        session->kind = session_kind(facts);
 
         *ret_session = session;
         return 0;

@@ -7,6 +7,10 @@
 
 #include "broker/session.h"
 
+SessionKind session_kind(const ArbiterSession *facts);
+/* What a process calls itself may hold anything: makes it one line. */
+void session_clean(ArbiterSession *facts);
+
 /* Makes a session of @facts that is in no table. */
 int session_new(const ArbiterSession *facts, Session **ret_session);
 Session *session_free(Session *session);

@@ -171,6 +171,7 @@ static int take_in(Manager *manager, const ArbiterSession *facts, size_t n, bool
                 *ret_changed |= session->facts.entering != facts[i].entering;
                 *ret_entering |= facts[i].entering;
                 session->facts = facts[i];
+                session_clean(&session->facts);
                 session->suspected = facts[i].unseen;
                 session->met = true;
         }

@@ -16,6 +16,7 @@
 #include "policy/instance.h"
 #include "policy/session.h"
 #include "util/cpuset.h"
+#include "util/rate-limit.h"
 
 typedef struct Manager Manager;
 typedef struct SessionTarget SessionTarget;
@@ -69,6 +70,11 @@ typedef struct SessionTable {
         sd_event_source *bell; /* the arbiter's doorbell (session-bell.h) */
         sd_event_source *bell_timer;
         bool failed; /* the last read, and that was logged */
+
+        RateLimit refusals;     /* of sessions, that are looked into */
+        uint64_t refusals_lost; /* those that were not */
+        RateLimit refusal_journal;
+        RateLimit lease_journal;
 } SessionTable;
 
 void session_table_init(SessionTable *table);

@@ -13,6 +13,8 @@
 #include "broker/grant.h"
 #include "broker/manager.h"
 #include "broker/place.h"
+#include "broker/session-tell.h"
+#include "broker/settle-contention.h"
 #include "broker/settle-instances.h"
 #include "broker/settle-leases.h"
 
@@ -82,38 +84,6 @@ static bool settle_queue(Manager *manager, uint64_t now) {
         return complete;
 }
 
-static void set_contended(Manager *manager, Lease *lease, bool contended) {
-        if (lease->contended == contended)
-                return;
-
-        lease->contended = contended;
-        events_lease(manager, lease, contended ? LEASE_CHANGE_CONTENDED : LEASE_CHANGE_UNCONTENDED);
-}
-
-/*
- * A revoked lease's guest may go on profiling, which an exclusive lease on its CPUs was promised not to
- * happen. Both are marked.
- */
-static void settle_contention(Manager *manager) {
-        CpuSet revoked = CPUSET_NULL;
-        Lease *lease;
-
-        TAILQ_FOREACH(lease, &manager->leases.all, link)
-                if (lease->state == LEASE_STATE_REVOKED)
-                        cpuset_or(&revoked, &lease->cpus);
-
-        TAILQ_FOREACH(lease, &manager->leases.all, link) {
-                const CpuSet *exclusive = &manager->model.occupancy.held[LEASE_MODE_EXCLUSIVE];
-
-                if (lease->state == LEASE_STATE_REVOKED)
-                        set_contended(manager, lease, cpuset_intersects(&lease->cpus, exclusive));
-                else if (lease_is_holding(lease))
-                        set_contended(manager, lease,
-                                      lease->request.policy.mode == LEASE_MODE_EXCLUSIVE &&
-                                              cpuset_intersects(&lease->cpus, &revoked));
-        }
-}
-
 static void arm(sd_event_source *timer, uint64_t usec) {
         if (usec == UINT64_MAX) {
                 sd_event_source_set_enabled(timer, SD_EVENT_OFF);
@@ -165,6 +135,8 @@ void settle(Manager *manager) {
                         dirty |= DIRTY_ASSIGNMENTS;
                 if ((dirty | manager->dirty) & (DIRTY_ASSIGNMENTS | DIRTY_INSTANCES))
                         settle_leases(manager);
+                if ((dirty | manager->dirty) & (DIRTY_ASSIGNMENTS | DIRTY_INSTANCES))
+                        manager->dirty |= DIRTY_CONTENTION;
                 manager->dirty &= ~(unsigned)DIRTY_ASSIGNMENTS;
                 if (dirty & DIRTY_DEADLINES)
                         settle_deadlines(manager, now);
@@ -178,5 +150,6 @@ void settle(Manager *manager) {
         arm(manager->deadline_timer, next_deadline(manager, complete));
         arm(manager->expiry_timer, assignment_table_next_expiry(&manager->model.assignments));
         assign_tell(manager);
+        sessions_tell(manager);
         assign_answer_waits(manager);
 }

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * A lease is contended for two causes, and both are found here: a host session that stands against it, and
+ * for an exclusive one a revoked lease whose guest may go on profiling. Who is contended follows from sums,
+ * however many leases and sessions there are; sessions are walked only to name the one that a lease is told
+ * of, the oldest.
+ */
+
+#include "broker/settle-contention.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/events.h"
+#include "broker/manager.h"
+#include "broker/session-journal.h"
+#include "broker/session-table.h"
+
+/* So many sessions are looked at in one pass to name those that stand against leases. */
+#define NAMING_MAX 100000U
+
+typedef struct Pass {
+        Manager *manager;
+        CpuSet guest_cpus; /* those that assignments keep for guests */
+        CpuSet revoked;    /* where revoked leases are */
+        unsigned naming_left;
+} Pass;
+
+void contention_may_change(Manager *manager) {
+        if (manager->leases.n_revoked > 0 || manager->sessions.n > 0)
+                manager_mark_dirty(manager, DIRTY_CONTENTION);
+}
+
+static bool is_protected(const Lease *lease) {
+        return lease_is_holding(lease) && lease->request.policy.mode != LEASE_MODE_SHARED;
+}
+
+/* The oldest session that stands against @lease, and where; NULL: none could be found in the time there is.
+ */
+static const Session *find_session(Pass *pass, const Lease *lease, CpuSet *ret_cpus) {
+        const Session *session;
+
+        TAILQ_FOREACH(session, &pass->manager->sessions.all, link) {
+                bool of_owner = session->target && session->target->process == lease->owner->owner->pid;
+
+                if (pass->naming_left == 0)
+                        return NULL;
+                pass->naming_left--;
+                if (session->facts.entering)
+                        continue;
+                session_conflicts(session->kind, &session->reach, of_owner, lease->request.policy.mode,
+                                  &lease->cpus, &pass->guest_cpus, ret_cpus);
+                if (!cpuset_is_empty(ret_cpus))
+                        return session;
+        }
+
+        return NULL;
+}
+
+/* The sentence that a lease is told; NULL without memory. */
+static char *name_session(const Session *session, const CpuSet *cpus) {
+        char text[CPUSET_TEXT_MAX];
+        char *sentence;
+        int n;
+
+        cpuset_format(cpus, text, sizeof(text));
+        if (!session)
+                n = asprintf(&sentence, "host sessions reach CPUs %s", text);
+        else if (session->kind == SESSION_KIND_CPU)
+                n = asprintf(&sentence,
+                             "%s (pid %i) samples CPU %s: that has holes wherever the guest profiles",
+                             session->facts.command, (int)session->facts.pid, text);
+        else
+                n = asprintf(&sentence, "%s (pid %i) samples thread %i on CPUs %s", session->facts.command,
+                             (int)session->facts.pid, (int)session->facts.target_thread, text);
+
+        return n < 0 ? NULL : sentence;
+}
+
+/* What is told of @lease: that it is contended and why, or not any more. */
+static void tell(Pass *pass, Lease *lease, bool contended, const CpuSet *by_sessions) {
+        _cleanup_(freep) char *sentence = NULL;
+        const Session *session = NULL;
+        CpuSet cpus = *by_sessions;
+        bool news;
+
+        if (!cpuset_is_empty(by_sessions)) {
+                session = find_session(pass, lease, &cpus);
+                sentence = name_session(session, session ? &cpus : by_sessions);
+        }
+
+        news = lease->contended != contended || strcmp(lease->contention ?: "", sentence ?: "") != 0;
+        if (!news)
+                return;
+
+        if (sentence || lease->contention)
+                session_journal_lease(pass->manager, lease, session, sentence);
+        free(lease->contention);
+        lease->contention = steal_ptr(sentence);
+        lease->contended = contended;
+        events_lease(pass->manager, lease, contended ? LEASE_CHANGE_CONTENDED : LEASE_CHANGE_UNCONTENDED);
+}
+
+static void settle_lease(Pass *pass, Lease *lease) {
+        const CpuSet *exclusive = &pass->manager->model.occupancy.held[LEASE_MODE_EXCLUSIVE];
+        LeaseMode mode = lease->request.policy.mode;
+        CpuSet by_sessions = CPUSET_NULL;
+        bool by_revoked;
+
+        if (lease->state == LEASE_STATE_REVOKED)
+                by_revoked = cpuset_intersects(&lease->cpus, exclusive);
+        else
+                by_revoked = mode == LEASE_MODE_EXCLUSIVE && cpuset_intersects(&lease->cpus, &pass->revoked);
+
+        if (is_protected(lease) && pass->manager->sessions.n > 0) {
+                SessionTarget *target =
+                        session_target_find(&pass->manager->sessions, lease->owner->owner->pid);
+                CpuSet own = target ? target->admitted : CPUSET_NULL;
+
+                session_occupancy_conflicts(&pass->manager->sessions.admitted, mode, &own, &pass->guest_cpus,
+                                            &by_sessions);
+                cpuset_and(&by_sessions, &lease->cpus);
+                if (target)
+                        cpuset_or(&target->leased, &lease->cpus);
+        }
+
+        tell(pass, lease, by_revoked || !cpuset_is_empty(&by_sessions), &by_sessions);
+}
+
+/* The other side of the same: which sessions stand against any lease. */
+static void settle_sessions(Pass *pass) {
+        const CpuSet *held = pass->manager->model.occupancy.held;
+        CpuSet task_bound = held[LEASE_MODE_GUEST], cpu_wide = held[LEASE_MODE_GUEST];
+        SessionTable *table = &pass->manager->sessions;
+        Session *session;
+
+        cpuset_and(&task_bound, &pass->guest_cpus);
+        cpuset_or(&task_bound, &held[LEASE_MODE_EXCLUSIVE]);
+        cpuset_or(&cpu_wide, &held[LEASE_MODE_EXCLUSIVE]);
+
+        TAILQ_FOREACH(session, &table->all, link) {
+                bool stands = session->target
+                                      ? cpuset_intersects(&session->reach, &task_bound) ||
+                                                cpuset_intersects(&session->reach, &session->target->leased)
+                                      : cpuset_intersects(&session->reach, &cpu_wide);
+
+                session->contended = stands && !session->facts.entering;
+                table->news |= session->contended != session->told_contended;
+        }
+}
+
+void settle_contention(Manager *manager) {
+        Pass pass = {.manager = manager, .naming_left = NAMING_MAX};
+        Session *session;
+        Lease *lease;
+
+        assignment_table_owned_by(&manager->model.assignments, ASSIGNMENT_OWNER_GUEST, &pass.guest_cpus);
+        TAILQ_FOREACH(session, &manager->sessions.all, link)
+                if (session->target)
+                        session->target->leased = CPUSET_NULL;
+        TAILQ_FOREACH(lease, &manager->leases.all, link)
+                if (lease->state == LEASE_STATE_REVOKED)
+                        cpuset_or(&pass.revoked, &lease->cpus);
+
+        TAILQ_FOREACH(lease, &manager->leases.all, link)
+                if (lease_is_charged(lease))
+                        settle_lease(&pass, lease);
+        settle_sessions(&pass);
+}
