@@ -31,6 +31,7 @@ typedef struct Held {
 
 struct Reserve {
         CpuSet held;
+        uint64_t generation;
         Held by_cpu[CPUSET_MAX];
 };
 
@@ -107,6 +108,7 @@ Reserve *reserve_free(Reserve *reserve) {
 static void keep(Reserve *reserve, uint32_t pmu_type, unsigned cpu, int fd) {
         reserve->by_cpu[cpu] = (Held){.fd = fd, .pmu_type = pmu_type};
         cpuset_add(&reserve->held, cpu);
+        reserve->generation++;
 }
 
 int reserve_hold(Reserve *reserve, uint32_t pmu_type, unsigned cpu) {
@@ -131,6 +133,11 @@ void reserve_release(Reserve *reserve, unsigned cpu) {
 
         close(reserve->by_cpu[cpu].fd);
         cpuset_remove(&reserve->held, cpu);
+        reserve->generation++;
+}
+
+uint64_t reserve_get_generation(const Reserve *reserve) {
+        return reserve->generation;
 }
 
 /* Whether an event that is held on @cpu is one that the kernel compares others to. If it does not say, yes:

@@ -50,6 +50,8 @@ void reserve_release(Reserve *reserve, unsigned cpu);
  * somebody else had an event there before this one.
  */
 void reserve_look(Reserve *reserve, const CpuSet *online);
+/* Counts up with every event that is held or released. */
+uint64_t reserve_get_generation(const Reserve *reserve);
 /* The CPUs that are held. */
 const CpuSet *reserve_get_held(const Reserve *reserve);
 /*

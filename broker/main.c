@@ -14,6 +14,7 @@
 #include <systemd/sd-event.h>
 
 #include "bpf/probe.h"
+#include "broker/fdstore.h"
 #include "broker/listen.h"
 #include "broker/log.h"
 #include "broker/manager.h"
@@ -147,22 +148,14 @@ static int add_signals(sd_event *event, Manager *manager) {
 
 /* Listens on what systemd handed over; 0 in *@ret_n if that was nothing. */
 static int listen_activated(Manager *manager, int *ret_n) {
-        int n = sd_listen_fds(1);
+        int fd, n = 0, r;
 
-        if (n < 0)
-                return n;
-
-        for (int i = 0; i < n; i++) {
-                int fd = SD_LISTEN_FDS_START + i, r;
-
-                if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0) {
-                        log_message(LOG_ERR,
-                                    "file descriptor %i from systemd is not a listening stream socket", fd);
-                        return -EINVAL;
-                }
+        for (; (fd = fdstore_take_socket(manager->fdstore)) >= 0; n++) {
                 r = manager_listen(manager, fd);
-                if (r < 0)
+                if (r < 0) {
+                        close(fd);
                         return r;
+                }
         }
 
         *ret_n = n;

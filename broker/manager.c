@@ -58,6 +58,11 @@ static int on_settle(_unused_ sd_event_source *source, void *userdata) {
         return 0;
 }
 
+/* What is not wanted any more can be let go of now. */
+static void on_dropped(void *userdata) {
+        manager_mark_dirty(userdata, 0);
+}
+
 static int on_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
         manager_mark_dirty(userdata, DIRTY_DEADLINES);
         return 0;
@@ -259,6 +264,9 @@ int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_ma
         r = add_sources(manager);
         if (r < 0)
                 return r;
+        r = fdstore_new(event, on_dropped, manager, &manager->fdstore);
+        if (r < 0)
+                return r;
         r = open_trees(manager);
         if (r < 0)
                 return r;
@@ -280,6 +288,7 @@ int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_ma
         r = manager_rescan(manager);
         if (r < 0)
                 return r;
+        fdstore_drop_rest(manager->fdstore);
         settle(manager);
         assign_warn_unmatched(manager);
 
@@ -303,6 +312,7 @@ Manager *manager_free(Manager *manager) {
                 assign_wait_free(LIST_FIRST(&manager->assign_waits));
 
         host_events_free(manager->host_events);
+        fdstore_free(manager->fdstore);
         sd_event_source_disable_unref(manager->settle_source);
         sd_event_source_disable_unref(manager->deadline_timer);
         sd_event_source_disable_unref(manager->expiry_timer);

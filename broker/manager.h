@@ -16,6 +16,7 @@
 #include "broker/arbitration.h"
 #include "broker/check.h"
 #include "broker/config.h"
+#include "broker/fdstore.h"
 #include "broker/guest.h"
 #include "broker/host-events.h"
 #include "broker/lease.h"
@@ -66,6 +67,7 @@ typedef struct Manager {
         Config *config;
         Topology *topology; /* with what KVM says of its SPUs */
         Guest guest;
+        FdStore *fdstore;
         HostEvents *host_events;
         HostCheck check;
         Model model;
@@ -90,7 +92,8 @@ typedef struct Manager {
         sd_event_source *expiry_timer;   /* CLOCK_REALTIME: assignments */
 } Manager;
 
-/* Opens root and tree, reads the configuration, scans, reads saved assignments. Logs what is odd. */
+/* Takes what systemd has handed over, opens root and tree, reads the configuration, scans, reads saved
+ * assignments. Logs what is odd. */
 int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_manager);
 Manager *manager_free(Manager *manager);
 DEFINE_CLEANUP(Manager *, manager_free)

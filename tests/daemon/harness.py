@@ -87,6 +87,7 @@ class Broker:
         path.chmod(0o666)
         self.stderr = open(self.root / "stderr", "a+b")
         environment = {"PATH": "/usr/bin:/bin", "NOTIFY_SOCKET": str(path), "LC_ALL": "C.UTF-8"}
+        environment["FDSTORE"] = "0"  # no store: the socket is read for as long as somebody waits, and no longer
         environment |= {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")} | self.env
         if EMULATED and "LD_PRELOAD" in environment:  # for the program, not for the emulator
             environment["QEMU_SET_ENV"] = "LD_PRELOAD=" + environment.pop("LD_PRELOAD")
