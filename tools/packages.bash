@@ -7,11 +7,11 @@
 # What `cmake --preset release && cmake --build --preset release` needs.
 packages_libraries=(libc6-dev libsystemd-dev libjson-c-dev libini-config-dev libsmartcols-dev
         libnl-3-dev libbpf-dev)
-packages_build=(gcc cmake ninja-build pkg-config scdoc "${packages_libraries[@]}")
+packages_build=(gcc clang bpftool cmake ninja-build pkg-config scdoc "${packages_libraries[@]}")
 # What the quick tests need on top, and all of them on top of that.
 packages_test_libraries=(libcmocka-dev)
 packages_test_fast=(g++ jq python3 "${packages_test_libraries[@]}")
-packages_test=(clang clang-tidy clang-format libclang-rt-14-dev systemd mandoc golang-go
+packages_test=(clang-tidy clang-format libclang-rt-14-dev systemd mandoc golang-go
         golang-github-varlink-go-dev debhelper dpkg-dev lintian strace)
 
 # What builds for arm64, and runs that here (qemu-user alone: nothing is registered with the kernel). The libraries are

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * How the programs of spe-arbiter.bpf.c get into the kernel: the best hook that it has, found by trying.
+ */
+
+#include <linux/types.h>
+#include <stdint.h>
+
+#include "bpf/arbiter.h"
+#include "bpf/spe-arbiter.h"
+
+/* What is kept over a restart: the maps, then the links by which programs stay attached. */
+typedef enum ArbiterPart {
+        ARBITER_PART_SESSIONS,
+        ARBITER_PART_PMUS,
+        ARBITER_PART_OWNERS,
+        ARBITER_PART_HOLDERS,
+        ARBITER_PART_DOORBELL,
+        ARBITER_PART_CONTROL,
+        _ARBITER_PART_MAPS,
+        ARBITER_PART_ALLOCATED = _ARBITER_PART_MAPS,
+        ARBITER_PART_FREEING,
+        ARBITER_PART_FREED,
+        ARBITER_PART_REFUSE,
+        ARBITER_PART_RETURNING,
+        _ARBITER_PART_MAX,
+} ArbiterPart;
+
+#define ARBITER_PART_NAME_MAX 48U
+
+struct spe_arbiter;
+struct ring_buffer;
+
+struct Arbiter {
+        ArbiterHook hook;
+        char reason[ARBITER_REASON_MAX]; /* empty: none */
+        const char *advice;
+
+        struct spe_arbiter *programs;
+        ArbiterControl *control; /* mapped; NULL without a hook */
+        int fds[_ARBITER_PART_MAX];
+        char names[_ARBITER_PART_MAX][ARBITER_PART_NAME_MAX];
+
+        struct ring_buffer *doorbell;
+        ArbiterRefusalFn refused; /* while arbiter_process() runs */
+        void *userdata;
+
+        /* For one arbiter_read(): what the kernel writes. */
+        uint64_t *keys;
+        ArbiterEntry *entries;
+};
+
+/* Loads, attaches and proves the best hook up to @highest. Without one: 0 too, and hook is NONE. */
+int arbiter_load(Arbiter *arbiter, ArbiterHook highest, NamedFd *kept, size_t n_kept);
+void arbiter_unload(Arbiter *arbiter);
+/* The descriptor of a map. */
+int arbiter_map(const Arbiter *arbiter, ArbiterPart part);
+/* Looks at each perf_event_open() that returns, also where the hook does without. */
+int arbiter_watch_returns(Arbiter *arbiter);
+void arbiter_unwatch_returns(Arbiter *arbiter);
+/* Runs the iterator over the files of @process (0: all). */
+int arbiter_run_iterator(Arbiter *arbiter, pid_t process);
