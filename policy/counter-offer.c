@@ -162,6 +162,12 @@ static bool find_nearest(const Model *model, const PolicyRequest *request, const
         return false;
 }
 
+/* Where only leases are in the way, what stops a protected lease stops a shared one. */
+static bool needs_protection(const Model *model, const PolicyRequest *request) {
+        return request->mode != LEASE_MODE_SHARED &&
+               (model->unprotected_reason || !session_occupancy_is_empty(&model->sessions));
+}
+
 void counter_offer_find(const Model *model, const PolicyRequest *request, const Claims *ahead,
                         Decision *decision) {
         unsigned possible = possible_relaxations(request);
@@ -169,7 +175,7 @@ void counter_offer_find(const Model *model, const PolicyRequest *request, const 
 
         if (find_nearest(model, request, ahead, possible, 0, decision))
                 return;
-        if (request->mode != LEASE_MODE_SHARED)
+        if (needs_protection(model, request))
                 (void)find_nearest(model, request, ahead, possible & ~RELAX_MODE,
                                    not_exclusive | RELAX_SHARED, decision);
 }

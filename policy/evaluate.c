@@ -61,6 +61,10 @@ static void sessions_in_way(const Model *model, const PolicyRequest *request, co
                             CpuSet *ret_cpus) {
         CpuSet guest_cpus;
 
+        *ret_cpus = CPUSET_NULL;
+        if (session_occupancy_is_empty(&model->sessions)) /* nearly always */
+                return;
+
         assignment_table_owned_by(&model->assignments, ASSIGNMENT_OWNER_GUEST, &guest_cpus);
         session_occupancy_conflicts(&model->sessions, request->mode, &request->own_sessions, &guest_cpus,
                                     ret_cpus);

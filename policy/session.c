@@ -21,6 +21,11 @@ void session_conflicts(SessionKind kind, const CpuSet *reach, bool of_owner, Lea
         cpuset_and(ret_cpus, guest_cpus);
 }
 
+bool session_occupancy_is_empty(const SessionOccupancy *sessions) {
+        return cpuset_is_empty(&sessions->cpu_wide) && cpuset_is_empty(&sessions->task_bound) &&
+               cpuset_is_empty(&sessions->unholdable);
+}
+
 void session_occupancy_conflicts(const SessionOccupancy *sessions, LeaseMode mode, const CpuSet *own,
                                  const CpuSet *guest_cpus, CpuSet *ret_cpus) {
         CpuSet task_bound = sessions->task_bound;

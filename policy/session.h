@@ -25,6 +25,8 @@ typedef struct SessionOccupancy {
 } SessionOccupancy;
 
 #define SESSION_OCCUPANCY_NULL ((SessionOccupancy){0})
+/* Nothing conflicts with anything. */
+bool session_occupancy_is_empty(const SessionOccupancy *sessions);
 
 /* The CPUs where a session of @kind that reaches @reach stands against a lease of @mode on @cpus, of an owner
  * whose process is its target (@of_owner). @guest_cpus: those that assignments keep for guests. */

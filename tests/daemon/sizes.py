@@ -2,6 +2,7 @@
 """Buffer sizes, charges and CPU lists, computed again from their definitions for the tests to compare
 with."""
 
+import bisect
 import os
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -20,8 +21,8 @@ GRANULES = (
 
 def representable(size):
     """The largest size that the field can hold and that is not above size, or None."""
-    fitting = [s for s in REPRESENTABLE if s <= size]
-    return fitting[-1] if fitting else None
+    n = bisect.bisect_right(REPRESENTABLE, size)
+    return REPRESENTABLE[n - 1] if n else None
 
 
 def power_of_two(size):

@@ -27,6 +27,17 @@ def clash(mode, other):
     return mode == "exclusive" or other == "exclusive"
 
 
+def offered(offer, instance, judgement, request):
+    """An offer is the one that the rules lead to."""
+    _, cpus, size, names = judgement
+    need(offer["instance"] == instance.name, "instance", offer, "instead of", instance.name)
+    need(sizes.cpus(offer["cpus"]) == cpus, "cpus", offer, "instead of", sizes.cpulist(cpus))
+    need(offer["bufferSize"] == size, "size", offer, "instead of", size)
+    need(offer.get("limitedBy") in names, "limitedBy", offer, "instead of", names)
+    need(offer["charge"] == sizes.charge(request["vcpus"], size), "charge", offer)
+    need(offer["mode"] == request["mode"], "mode", offer)
+
+
 class Settings:
     """What the test wrote into spe-broker.conf, as values."""
 
@@ -75,8 +86,13 @@ class Held:
 class State:
     """Everything at one instant. held: Held by lease id, where it may be more than is told."""
 
-    def __init__(self, settings, instances, leases, host, held=None, decided=None):
+    def __init__(
+        self, settings, instances, leases, host, held=None, decided=None, sessions=(), unseen=(), unprotected=None
+    ):
         self.settings, self.host = settings, host
+        self.sessions = sessions
+        self.unseen = set(unseen)  # CPUs that cannot be kept for a lease, whatever sessions are seen
+        self.unprotected = unprotected  # why leases cannot be protected as the configuration wants
         self.holds, self.elsewhere = held or {}, decided or {}
         self.instances = [Instance(i) for i in instances]
         self.leases = leases
@@ -290,6 +306,22 @@ class State:
                 out |= cpus & claimed
         return out
 
+    def stands_against(self, session, mode, instance, cpus, threads):
+        """Where a host session conflicts with a lease on CPUs of an instance whose owner has these threads."""
+        reach = sizes.cpus(session["cpus"]) & cpus
+        if mode == "shared":
+            return set()
+        if mode == "exclusive" or session["kind"] == "cpu" or session["task"] in threads:
+            return reach
+        return {cpu for cpu in reach if self.decided(instance, cpu)[0] == "guest"}
+
+    def profiled(self, mode, instance, cpus, threads):
+        """Where any does."""
+        out = set() if mode == "shared" else self.unseen & cpus
+        for session in self.sessions:
+            out |= self.stands_against(session, mode, instance, cpus, threads)
+        return out
+
     def size(self, instance, request):
         """(size or None, the names of which one must be told as the limit)."""
         view = self.settings.view(request["uid"], request["vm"], request["origin"])
@@ -349,9 +381,45 @@ class State:
         size, names = self.size(instance, request)
         if size is None:
             return "LimitExceeded", cpus, None, names
-        if self.conflicts(request["mode"], cpus, claims):
+        if self.unprotected and request["mode"] != "shared":
+            return "ArbitrationUnavailable", cpus, size, names
+        profiled = self.profiled(request["mode"], instance, cpus, request["threads"])
+        if profiled or self.conflicts(request["mode"], cpus, claims):
             return "Busy", cpus, size, names
         return None, cpus, size, names
+
+    def judge_move(self, instance, lease, request, claims):
+        """What a lease that is there is answered that wants to have other CPUs: the refusal, or None."""
+        cpus, gained = request["cpus"], request["cpus"] - self.held(lease)
+        if instance.state != "ready":
+            return "InstanceNotReady"
+        if not cpus <= instance.online:
+            return "NoInstanceForCpus"
+        may = self.own if request["mode"] == "exclusive" and not request["administrator"] else self.allowed
+        if not all(may(instance, cpu, request["vm"], request["origin"]) for cpu in cpus):
+            return "NotAssigned"
+        if self.unprotected and gained and request["mode"] != "shared":
+            return "ArbitrationUnavailable"
+        if (
+            self.conflicts(request["mode"], cpus, [], without=lease["leaseId"])
+            or self.conflicts(request["mode"], gained, claims, without=lease["leaseId"])
+            or self.profiled(request["mode"], instance, gained, request["threads"])
+        ):
+            return "Busy"
+        return None
+
+    def could_have(self, request, claims, modes):
+        """Could the VM have anything, anywhere, of any size, in one of these modes?"""
+        return any(
+            self.judge(
+                instance, request | {"cpus": {cpu}, "mode": mode, "size": 4096, "exact": False}, claims
+            )[0]
+            is None
+            for instance in self.instances
+            if instance.state == "ready"
+            for cpu in instance.online
+            for mode in modes
+        )
 
     def decide(self, request, claims):
         """(set of first refusals that are right, or empty; the Instance and the judgement if granted)."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Does the oracle find bugs? Builds the daemon from a copy of the tree, first as it is (the oracle must
-pass), then with each bug of bugs/ put in (the oracle must fail). A .bug file is four lines: what it breaks,
-the file, the line that is replaced (it must be there exactly once) and its replacement.
+"""Does the oracle find bugs? Builds the daemon and decide-lines from a copy of the tree, first as it is (the
+oracle must pass), then with each bug of bugs/ put in (test_decisions.py or test_oracle.py must fail). A .bug
+file is four lines: what it breaks, the file, the line that is replaced (it must be there exactly once) and its
+replacement.
 
 usage: seeded.py [NAME...]"""
 
@@ -74,21 +75,36 @@ class Tree:
         self.run("cmake", "--build", self.build, "-j2", "--target", "spe-broker")
         return next(p for p in self.build.rglob("spe-broker") if p.is_file() and os.access(p, os.X_OK))
 
+    def make_decide(self):
+        program = self.build / "decide-lines"
+        libraries = [next(self.build.rglob(f"libspe-{layer}.a")) for layer in ("policy", "util")]
+        json = subprocess.check_output(["pkg-config", "--cflags", "--libs", "json-c"], text=True).split()
+        compiler = os.environ.get("CC", "cc")
+        source = ("-std=gnu17", "-D_GNU_SOURCE", "-I", self.source, HERE / "decide-lines.c")
+        self.run(compiler, *source, *libraries, *json, "-o", program)
+        return program
+
     def oracle(self):
-        """(passed, what it said)."""
+        """(the tests that failed, what they said)."""
         environment = os.environ | {"SPE_BROKER": str(self.make()), "SPE_SOURCE_DIR": str(SOURCE)}
-        done = subprocess.run(
-            [sys.executable, "-B", HERE / "test_oracle.py", "TestOracle"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=ORACLE_SECONDS,
-        )
-        if done.returncode == 77:
-            print(done.stdout)
-            sys.exit(77)
-        return done.returncode == 0, done.stdout
+        environment["SPE_DECIDE"] = str(self.make_decide())
+        failed, said = [], ""
+        for test in (("test_decisions.py",), ("test_oracle.py", "TestOracle")):
+            done = subprocess.run(
+                [sys.executable, "-B", HERE / test[0], *test[1:]],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=ORACLE_SECONDS,
+            )
+            if done.returncode == 77:
+                print(done.stdout)
+                sys.exit(77)
+            if done.returncode:
+                failed.append(test[0])
+                said += done.stdout
+        return failed, said
 
 
 def main():
@@ -97,8 +113,8 @@ def main():
     missed = []
     with tempfile.TemporaryDirectory(prefix="spe-seeded-") as root:
         tree = Tree(pathlib.Path(root))
-        passed, said = tree.oracle()
-        if not passed:
+        failed, said = tree.oracle()
+        if failed:
             raise SystemExit(f"the oracle fails on the tree as it is:\n{said}")
         for bug in bugs:
             undo = bug.apply(tree.source)
@@ -106,11 +122,12 @@ def main():
                 missed.append(bug.name)
                 print(f"{bug.name}: does not apply any more", flush=True)
                 continue
-            passed, said = tree.oracle()
+            failed, said = tree.oracle()
             undo()
             found = next((line for line in said.split("\n") if line.startswith("AssertionError")), "")[:200]
-            print(f"{bug.name}: {'MISSED' if passed else 'found'} ({bug.what}) {found}", flush=True)
-            if passed:
+            by = f"found by {' and '.join(failed)}" if failed else "MISSED"
+            print(f"{bug.name}: {by} ({bug.what}) {found}", flush=True)
+            if not failed:
                 missed.append(bug.name)
     if missed or len(bugs) < (1 if names else 5):
         raise SystemExit(f"not found: {' '.join(missed)}")

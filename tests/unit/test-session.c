@@ -112,6 +112,11 @@ static void test_sums(_unused_ void **state) {
         assert_cpus(&found, "0,9");
         session_occupancy_conflicts(&sums, LEASE_MODE_SHARED, &own, &guest_cpus, &found);
         assert_cpus(&found, "");
+        assert_false(session_occupancy_is_empty(&sums));
+        assert_false(session_occupancy_is_empty(&(SessionOccupancy){.cpu_wide = sums.cpu_wide}));
+        assert_false(session_occupancy_is_empty(&(SessionOccupancy){.task_bound = sums.task_bound}));
+        assert_false(session_occupancy_is_empty(&(SessionOccupancy){.unholdable = sums.unholdable}));
+        assert_true(session_occupancy_is_empty(&SESSION_OCCUPANCY_NULL));
         session_occupancy_conflicts(&SESSION_OCCUPANCY_NULL, LEASE_MODE_EXCLUSIVE, &CPUSET_NULL, &guest_cpus,
                                     &found);
         assert_cpus(&found, "");
