@@ -42,6 +42,7 @@ static int outcome_of(int error) {
         case ENODEV: /* the CPU is off line */
         case ENOENT: /* no PMU of this type, or not on this CPU */
         case EINVAL: /* this kernel cannot have such a CPU */
+        case ESRCH:  /* no such thread */
                 return RESERVE_E_OFF_LINE;
         case EOPNOTSUPP: /* a PMU that does not sample, or not on all of a CPU */
                 return RESERVE_E_SHARED;
@@ -58,7 +59,7 @@ static int outcome_of(int error) {
  * All zero is a whole request to the driver (arm_spe_pmu_event_init()): no filter, the shortest period that
  * it has, nothing that it would refuse for want of a feature. It is never enabled, so no period matters.
  */
-static int open_event(uint32_t pmu_type, unsigned cpu, int *ret_fd) {
+static int open_event(uint32_t pmu_type, pid_t thread, int cpu, int *ret_fd) {
         struct perf_event_attr attributes = {
                 .type = pmu_type,
                 .size = sizeof(attributes),
@@ -66,10 +67,7 @@ static int open_event(uint32_t pmu_type, unsigned cpu, int *ret_fd) {
         };
         int fd;
 
-        if (cpu >= CPUSET_MAX)
-                return RESERVE_E_OFF_LINE;
-
-        fd = (int)syscall(SYS_perf_event_open, &attributes, /* pid= */ -1, (int)cpu, /* group_fd= */ -1,
+        fd = (int)syscall(SYS_perf_event_open, &attributes, thread, cpu, /* group_fd= */ -1,
                           (unsigned long)PERF_FLAG_FD_CLOEXEC);
         if (fd < 0)
                 return outcome_of(errno);
@@ -78,11 +76,17 @@ static int open_event(uint32_t pmu_type, unsigned cpu, int *ret_fd) {
         return 0;
 }
 
+/* One like those that are held. */
+static int open_cpu_wide(uint32_t pmu_type, unsigned cpu, int *ret_fd) {
+        return cpu < CPUSET_MAX ? open_event(pmu_type, /* thread= */ -1, (int)cpu, ret_fd)
+                                : RESERVE_E_OFF_LINE;
+}
+
 /* Whether an event of @pmu_type could be opened on @cpu, like a held one. */
 static int try_event(uint32_t pmu_type, unsigned cpu) {
         _cleanup_(closep) int fd = -1;
 
-        return open_event(pmu_type, cpu, &fd);
+        return open_cpu_wide(pmu_type, cpu, &fd);
 }
 
 int reserve_new(Reserve **ret_reserve) {
@@ -118,7 +122,7 @@ int reserve_hold(Reserve *reserve, uint32_t pmu_type, unsigned cpu) {
                 return 0;
 
         /* What is held of another type is not in the way: to the kernel that is another PMU. */
-        r = open_event(pmu_type, cpu, &fd);
+        r = open_cpu_wide(pmu_type, cpu, &fd);
         if (r)
                 return r;
 
@@ -171,11 +175,17 @@ int reserve_ask(const Reserve *reserve, uint32_t pmu_type, unsigned cpu) {
         return reserve_has(reserve, pmu_type, cpu) ? 0 : try_event(pmu_type, cpu);
 }
 
+int reserve_ask_thread(uint32_t pmu_type, pid_t thread, int cpu) {
+        _cleanup_(closep) int fd = -1;
+
+        return open_event(pmu_type, thread, cpu, &fd);
+}
+
 int reserve_try(uint32_t pmu_type, unsigned cpu) {
         _cleanup_(closep) int first = -1;
         int r;
 
-        r = open_event(pmu_type, cpu, &first);
+        r = open_cpu_wide(pmu_type, cpu, &first);
         if (r)
                 return r;
 

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "util/cleanup.h"
 #include "util/cpuset.h"
@@ -63,6 +64,12 @@ bool reserve_has(const Reserve *reserve, uint32_t pmu_type, unsigned cpu);
 /* Whether anybody but @reserve has an event that stands against a CPU-wide one on @cpu: 0 if not. A CPU that
  * is held is not asked for: 0. */
 int reserve_ask(const Reserve *reserve, uint32_t pmu_type, unsigned cpu);
+/*
+ * Whether there is an event of this PMU that is bound to @thread and reaches @cpu (-1: any): 0 if not. While
+ * there is a CPU-wide one, the kernel lets nobody have any, and says RESERVE_E_BUSY. RESERVE_E_OFF_LINE:
+ * there is no such thread, either.
+ */
+int reserve_ask_thread(uint32_t pmu_type, pid_t thread, int cpu);
 /* Whether the PMU is a lock at all: opens two events on @cpu and wants the second refused. */
 int reserve_try(uint32_t pmu_type, unsigned cpu);
 

@@ -2,7 +2,8 @@
 
 /*
  * bpf/reserve.h at the command of a test, a line each: "hold TYPE CPU", "ask TYPE CPU", "try TYPE CPU",
- * "release CPU", "look CPUS", "held". Answers with the outcome as one word, or the set; ends with its input.
+ * "ask-thread TYPE THREAD", "release CPU", "look CPUS", "held". Answers with the outcome as one word, or the
+ * set; ends with its input.
  */
 
 #include <errno.h>
@@ -63,6 +64,8 @@ static bool obey(Reserve *reserve, const char *line) {
                 puts(word_of(reserve_ask(reserve, type, cpu)));
         else if (strcmp(word, "try") == 0)
                 puts(word_of(reserve_try(type, cpu)));
+        else if (strcmp(word, "ask-thread") == 0)
+                puts(word_of(reserve_ask_thread(type, (pid_t)cpu, /* cpu= */ -1)));
         else
                 return false;
         return true;

@@ -107,6 +107,21 @@ class TestReserve(machine.TestCase):
         self.assertEqual(ask(self.first, 1), "ok")
         self.assertEqual(perf.outcome(self.first, cpu=0), "")
 
+    def test_ask_thread(self):
+        """Which of two tasks has one: asking for the CPU cannot tell."""
+        mine, other = os.getpid(), self.vmm().pid
+
+        def ask():
+            return [self.shell.say("ask-thread", self.first, pid) for pid in (mine, other, 4_000_000)]
+
+        self.assertEqual(ask(), ["ok", "ok", "off-line"])
+        first, second = (self.foreign(self.first, pid=pid) for pid in (0, other))
+        self.assertEqual(ask(), ["busy", "busy", "off-line"])
+        first.close()
+        self.assertEqual(ask(), ["ok", "busy", "off-line"])
+        second.close()
+        self.assertEqual(ask(), ["ok", "ok", "off-line"])
+
     def test_mapped(self):
         """Closed, but still mapped: the kernel says that it is there."""
         file = self.foreign(self.first, cpu=0)
