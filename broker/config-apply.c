@@ -22,9 +22,13 @@ static const struct {
         const char *name;
         bool named; /* "[VM NAME]" */
 } sections[_CONFIG_SECTION_MAX] = {
-        [CONFIG_SECTION_POLICY] = {"Policy", false}, [CONFIG_SECTION_LIMITS] = {"Limits", false},
-        [CONFIG_SECTION_KVM] = {"KVM", false},       [CONFIG_SECTION_ASSIGNMENT] = {"Assignment", true},
-        [CONFIG_SECTION_VM] = {"VM", true},          [CONFIG_SECTION_USER] = {"User", true},
+        [CONFIG_SECTION_POLICY] = {"Policy", false},
+        [CONFIG_SECTION_LIMITS] = {"Limits", false},
+        [CONFIG_SECTION_ARBITRATION] = {"Arbitration", false},
+        [CONFIG_SECTION_KVM] = {"KVM", false},
+        [CONFIG_SECTION_ASSIGNMENT] = {"Assignment", true},
+        [CONFIG_SECTION_VM] = {"VM", true},
+        [CONFIG_SECTION_USER] = {"User", true},
 };
 
 typedef struct Key {
@@ -38,6 +42,8 @@ typedef struct Key {
         { CONFIG_SECTION_POLICY, {"Policy", name, text}, set, offsetof(Config, field) }
 #define LIMIT(name, text, set, field) \
         { CONFIG_SECTION_LIMITS, {"Limits", name, text}, set, offsetof(Config, field) }
+#define ARBITRATION(name, text, set, field) \
+        { CONFIG_SECTION_ARBITRATION, {"Arbitration", name, text}, set, offsetof(Config, field) }
 #define NUMBER(name, set, number) \
         { CONFIG_SECTION_KVM, {"KVM", name, ""}, set, offsetof(Config, kvm_numbers[KVM_NUMBER_##number]) }
 #define ASSIGNMENT(name, set, offset) \
@@ -63,6 +69,7 @@ static const Key keys[] = {
         LIMIT("MaxLeasesPerUser", "1024", config_set_count, limits.max_leases_per_user),
         LIMIT("MaxConnections", "4096", config_set_count, max_connections),
         LIMIT("MaxConnectionsPerUser", "2176", config_set_count, max_connections_per_user),
+        ARBITRATION("Level", "auto", config_set_level, level),
         NUMBER("Capability", config_set_kvm_number, CAPABILITY),
         NUMBER("Feature", config_set_kvm_feature, FEATURE),
         NUMBER("Group", config_set_kvm_number, GROUP),
@@ -190,6 +197,7 @@ static int open_section(ConfigLoader *loader, const ConfigEntry *entry) {
         switch (loader->kind) {
         case CONFIG_SECTION_POLICY:
         case CONFIG_SECTION_LIMITS:
+        case CONFIG_SECTION_ARBITRATION:
         case CONFIG_SECTION_KVM:
                 loader->target = loader->config;
                 return 0;

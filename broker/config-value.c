@@ -81,6 +81,17 @@ int config_set_mode(const ConfigContext *context, const ConfigEntry *entry, void
         return 0;
 }
 
+int config_set_level(const ConfigContext *context, const ConfigEntry *entry, void *field) {
+        ArbitrationLevel level = arbitration_level_from_string(entry->value);
+
+        if (strcmp(entry->value, "auto") == 0)
+                level = CONFIG_LEVEL_AUTO;
+        if (level < 0)
+                return refuse(context, entry, "not a level (auto, enforce, reserve, observe, none)");
+        *(ArbitrationLevel *)field = level;
+        return 0;
+}
+
 int config_set_duration(const ConfigContext *context, const ConfigEntry *entry, void *field) {
         uint64_t usec;
         int r;

@@ -53,6 +53,9 @@ typedef struct ConfigAssignment {
         unsigned line;
 } ConfigAssignment;
 
+/* Of Config.level: no level by name. */
+#define CONFIG_LEVEL_AUTO _ARBITRATION_LEVEL_MAX
+
 typedef struct Config {
         AssignmentOwner default_owner;
         LeaseMode default_mode;
@@ -65,6 +68,7 @@ typedef struct Config {
         Limits limits; /* owns its overrides; percentages are resolved against MemTotal */
         unsigned max_connections;
         unsigned max_connections_per_user;
+        ArbitrationLevel level;               /* CONFIG_LEVEL_AUTO: the best that this host has */
         int64_t kvm_numbers[_KVM_NUMBER_MAX]; /* as kvm_numbers() takes them */
         ConfigAssignment *assignments;        /* in the order of the files */
         size_t n_assignments;

@@ -39,7 +39,9 @@ static void encode_counter(JsonWriter *w, const char *name, uint64_t value) {
 static void encode_counters(JsonWriter *w, const Manager *manager, const VarlinkServerCounters *server) {
         const HostEventsCounters *events = host_events_counters(manager->host_events);
         const Counters *counters = &manager->counters;
+        ArbiterCounters sessions;
 
+        arbitration_get_counters(manager->arbitration, &sessions);
         json_write_array_begin(w, "counters");
         encode_counter(w, "leases-granted", counters->leases_granted);
         encode_counter(w, "leases-ended", counters->leases_ended);
@@ -57,6 +59,12 @@ static void encode_counters(JsonWriter *w, const Manager *manager, const Varlink
         encode_counter(w, "connections-refused", server->refused_connections);
         encode_counter(w, "connections-malformed", server->malformed);
         encode_counter(w, "connections-overflowed", server->overflows);
+        encode_counter(w, "sessions-opened", sessions.opened);
+        encode_counter(w, "sessions-closed", sessions.closed);
+        encode_counter(w, "sessions-refused", sessions.refused);
+        encode_counter(w, "session-table-full", sessions.full);
+        encode_counter(w, "session-drift", sessions.drifted);
+        encode_counter(w, "session-refusals-lost", sessions.lost);
         json_write_array_end(w);
 }
 
@@ -82,11 +90,9 @@ void encode_host(JsonWriter *w, const char *key, const Manager *manager) {
         for (size_t i = 0; i < ELEMENTS_OF(features); i++)
                 json_write_string(w, NULL, features[i]);
         json_write_array_end(w);
-        json_write_string(w, "level", "none");
-        json_write_string(w, "levelReason",
-                          manager->options.simulate
-                                  ? "this host is simulated: nothing here is real hardware"
-                                  : "this version of spe-broker neither sees nor keeps off host sessions");
+        json_write_string(w, "level",
+                          arbitration_level_to_string(arbitration_get_level(manager->arbitration)));
+        json_write_string(w, "levelReason", arbitration_get_reason(manager->arbitration));
         json_write_bool(w, "levelKept", false);
         json_write_object_begin(w, "memlock");
         json_write_bool(w, "manage", false);

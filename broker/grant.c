@@ -33,6 +33,7 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
                 lease_unlink_waiting(lease);
         manager->counters.leases_granted++;
         contention_may_change(manager);
+        arbitration_lease_changed(manager, lease);
         if (manager->leases.n_waiting > 0) /* a limit that is used up now is a refusal to those who wait */
                 manager_mark_dirty(manager, DIRTY_QUEUE);
 
@@ -43,6 +44,8 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
 void lease_enqueue(Manager *manager, Lease *lease, const Offer *wanted, uint64_t deadline_usec) {
         lease_set_wanted(lease, wanted);
         lease->deadline_usec = deadline_usec;
+        if (arbitration_get_level(manager->arbitration) > ARBITRATION_LEVEL_NONE)
+                lease->keep_usec = manager_now_monotonic(manager) + ARBITRATION_KEEP_USEC;
         lease_link_waiting(lease);
         claims_add(&manager->claims, wanted->mode, &wanted->cpus);
         manager_mark_dirty(manager, DIRTY_DEADLINES);
@@ -57,6 +60,7 @@ void lease_hold(Manager *manager, Lease *lease, const CpuSet *cpus) {
         occupancy_remove(occupancy, mode, &lease->cpus);
         occupancy_add(occupancy, mode, cpus);
         lease->cpus = *cpus;
+        arbitration_lease_changed(manager, lease);
 
         contention_may_change(manager);
         manager_mark_dirty(manager, DIRTY_QUEUE | (lease->barred ? DIRTY_ASSIGNMENTS : 0));

@@ -28,7 +28,7 @@ static int compare_request(const void *a, const void *b) {
         return strcmp(((const Lease *)a)->request.id, ((const Lease *)b)->request.id);
 }
 
-static LeaseOwner *owner_find_pid(const OwnerTable *table, pid_t pid) {
+LeaseOwner *lease_owner_find_pid(const OwnerTable *table, pid_t pid) {
         Owner owner = {.pid = pid};
         LeaseOwner key = {.owner = &owner}, *const * found;
 
@@ -38,6 +38,7 @@ static LeaseOwner *owner_find_pid(const OwnerTable *table, pid_t pid) {
 
 static void owner_entry_free(LeaseOwner *owner) {
         assert(LIST_EMPTY(&owner->leases) && !owner->by_request);
+        arbitration_owner_gone(owner->manager, owner);
         tdelete(owner, &owner->manager->owners.by_pid, compare_pid);
         sd_event_source_disable_unref(owner->exit_source);
         owner_free(owner->owner);
@@ -101,7 +102,7 @@ static bool is_same_process(const LeaseOwner *known, const Owner *owner) {
 }
 
 int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner) {
-        LeaseOwner *known = owner_find_pid(&manager->owners, (*owner)->pid);
+        LeaseOwner *known = lease_owner_find_pid(&manager->owners, (*owner)->pid);
         int r;
 
         if (known && !is_same_process(known, *owner)) {
@@ -125,13 +126,13 @@ int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner) {
 }
 
 LeaseOwner *lease_owner_find(const OwnerTable *table, const Owner *owner) {
-        LeaseOwner *known = owner_find_pid(table, owner->pid);
+        LeaseOwner *known = lease_owner_find_pid(table, owner->pid);
 
         return known && is_same_process(known, owner) ? known : NULL;
 }
 
 LeaseOwner *lease_owner_find_peer(const OwnerTable *table, const VarlinkPeer *peer) {
-        LeaseOwner *known = owner_find_pid(table, peer->pid);
+        LeaseOwner *known = lease_owner_find_pid(table, peer->pid);
         _cleanup_(owner_freep) Owner *now = NULL;
 
         if (!known || !owner_is_alive(known->owner))

@@ -5,10 +5,12 @@
  * A process that has leases: found by its pid, watched by its pidfd. It exists as long as it has any.
  */
 
+#include <stdbool.h>
 #include <sys/queue.h>
 #include <systemd/sd-event.h>
 
 #include "host/owner.h"
+#include "util/cpuset.h"
 #include "varlink/server/server.h"
 
 typedef struct Manager Manager;
@@ -19,6 +21,9 @@ typedef struct LeaseOwner {
         Owner *owner;
         sd_event_source *exit_source; /* its pidfd */
         LIST_HEAD(, Lease) leases;
+        CpuSet closed; /* to sessions on its threads, in the kernel */
+        bool stale;    /* these may be other CPUs now */
+        LIST_ENTRY(LeaseOwner) stale_link;
         void *by_request; /* those that have a request id; tsearch() */
 } LeaseOwner;
 
@@ -31,6 +36,8 @@ typedef struct OwnerTable {
  * over, and is to be given a lease.
  */
 int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner);
+/* The owner entry of @pid, whose process may be dead, or NULL. */
+LeaseOwner *lease_owner_find_pid(const OwnerTable *table, pid_t pid);
 /* The owner entry of the same process as @owner, or NULL. */
 LeaseOwner *lease_owner_find(const OwnerTable *table, const Owner *owner);
 /* The owner entry that is this peer's process, or NULL. */

@@ -71,9 +71,12 @@ struct Lease {
         uint64_t deadline_usec;      /* CLOCK_MONOTONIC: end of the wait, or of the grace; UINT64_MAX: none */
         uint64_t away_deadline_usec; /* CLOCK_MONOTONIC: it is revoked if still away; UINT64_MAX: never */
         uint64_t grace_usec;         /* the grace that was given, for the second one of a kill */
-        bool barred;     /* it is revoking because assignments left it no CPU, and for no other reason */
-        bool kill;       /* when the grace is over, the owner is killed */
-        bool terminated; /* SIGTERM has been sent; SIGKILL follows */
+        uint64_t keep_usec; /* CLOCK_MONOTONIC: while it waits, its CPUs are kept free of new sessions so long
+                             */
+        bool told_kept;     /* the journal knows that it waits for a session longer than that */
+        bool barred;        /* it is revoking because assignments left it no CPU, and for no other reason */
+        bool kill;          /* when the grace is over, the owner is killed */
+        bool terminated;    /* SIGTERM has been sent; SIGKILL follows */
         bool revoking_linked;
         bool away; /* none of its CPUs can be used: no SPU has any, or they are off line */
         bool away_linked;

@@ -188,14 +188,16 @@ static int listen_own(Manager *manager, Listener *listener) {
 /* The journal's one line of a start, and 'systemctl status'. */
 static void tell_ready(const Manager *manager) {
         const char *simulated = manager->options.simulate;
+        const char *level = arbitration_level_to_string(arbitration_get_level(manager->arbitration));
         size_t n = manager->model.instances.n;
         char status[128];
 
         if (n == 0)
                 (void)snprintf(status, sizeof(status), "this host shows no SPU: 'speadm check' says why");
         else
-                (void)snprintf(status, sizeof(status), "brokering %zu SPU%s%s%s", n, n == 1 ? "" : "s",
-                               simulated ? " of the simulated host " : "", simulated ?: "");
+                (void)snprintf(status, sizeof(status), "brokering %zu SPU%s%s%s, host sessions: %s", n,
+                               n == 1 ? "" : "s", simulated ? " of the simulated host " : "", simulated ?: "",
+                               level);
         log_message(LOG_INFO, "%s", status);
         sd_notifyf(0, "READY=1\nSTATUS=%s", status);
 }

@@ -20,6 +20,7 @@
 #include "broker/guest.h"
 #include "broker/log.h"
 #include "broker/methods.h"
+#include "broker/session-bell.h"
 #include "broker/settle.h"
 #include "host/simulate.h"
 #include "util/error.h"
@@ -282,6 +283,9 @@ int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_ma
         r = assign_load(manager);
         if (r < 0)
                 return r;
+        r = arbitration_new(manager, NULL, 0, &manager->arbitration);
+        if (r < 0)
+                return r;
         r = host_events_new(manager, &manager->host_events);
         if (r < 0)
                 return r;
@@ -311,6 +315,8 @@ Manager *manager_free(Manager *manager) {
         while (!LIST_EMPTY(&manager->assign_waits))
                 assign_wait_free(LIST_FIRST(&manager->assign_waits));
 
+        sessions_deafen(manager);
+        arbitration_free(manager->arbitration);
         host_events_free(manager->host_events);
         fdstore_free(manager->fdstore);
         sd_event_source_disable_unref(manager->settle_source);

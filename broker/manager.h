@@ -35,6 +35,7 @@ typedef enum Dirty {
         DIRTY_DEADLINES = 1 << 2,   /* one of them has passed or is new */
         DIRTY_QUEUE = 1 << 3,       /* something was freed, or a waiter left */
         DIRTY_CONTENTION = 1 << 4,  /* a lease was revoked, or a revoked one ended */
+        DIRTY_CLOSED = 1 << 5,      /* CPUs are to be closed to host sessions, or opened */
 } Dirty;
 
 /* What only counts up; Describe's counters. */
@@ -75,7 +76,8 @@ typedef struct Manager {
 
         LeaseTable leases;
         OwnerTable owners;
-        Claims claims; /* of all waiters */
+        Claims claims;  /* of all waiters */
+        Claims keeping; /* of those for which CPUs are kept free of new host sessions */
         RefusalLog refusals;
         LIST_HEAD(, Watch) watches;
         unsigned n_watches;
@@ -86,6 +88,7 @@ typedef struct Manager {
         Counters counters;
 
         unsigned dirty;
+        unsigned dirty_later;       /* for the next turn of the loop, as settle() runs */
         uint64_t settle_generation; /* counts runs of settle; leases remember the one that changed them */
         sd_event_source *settle_source;
         sd_event_source *deadline_timer; /* CLOCK_MONOTONIC: waits and graces */

@@ -82,6 +82,7 @@ int method_query(VarlinkCall *call, struct json_object *parameters, void *userda
         if (r < 0 || answered)
                 return r;
 
+        sessions_of_process(manager, lease_request_get_owner(&request)->pid, &request.policy.own_sessions);
         decide(&manager->model, &request.policy, &manager->claims, true, &decision);
         for (size_t i = 0; i < decision.n_refusals; i++) {
                 r = refusal_new(manager, &request, &decision.refusals[i], &refusals[i]);
@@ -188,7 +189,9 @@ int method_acquire(VarlinkCall *call, struct json_object *parameters, void *user
                         return answer_again(call, lease, &request);
         }
 
-        decide(&manager->model, &request.policy, &manager->claims, false, &decision);
+        r = arbitration_decide(manager, &request, &manager->claims, &decision);
+        if (r < 0)
+                return r;
         if (!decision.granted && !(decision.has_offer && wait_usec > 0))
                 return refuse(manager, call, &request, &decision);
 
@@ -243,6 +246,7 @@ int method_update(VarlinkCall *call, struct json_object *parameters, void *userd
         PolicyRequest request;
         Decision decision;
         bool there;
+        int r;
 
         if (!lease)
                 return 0;
@@ -261,8 +265,9 @@ int method_update(VarlinkCall *call, struct json_object *parameters, void *userd
                 if (!cpuset_is_subset(&request.cpus, &lease->cpus))
                         request.administrator =
                                 access_is_administrator(manager->config, varlink_call_get_peer(call));
-                decide_move(&manager->model, &request, lease->instance, &lease->cpus, &manager->claims,
-                            &decision);
+                r = arbitration_decide_move(manager, lease, &request, &manager->claims, &decision);
+                if (r < 0)
+                        return r;
                 if (!decision.granted)
                         return refuse(manager, call, &lease->request, &decision);
                 lease_move(manager, lease, &request.cpus);

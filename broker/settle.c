@@ -11,12 +11,14 @@
 #include "broker/end.h"
 #include "broker/events.h"
 #include "broker/grant.h"
+#include "broker/log.h"
 #include "broker/manager.h"
 #include "broker/place.h"
 #include "broker/session-tell.h"
 #include "broker/settle-contention.h"
 #include "broker/settle-instances.h"
 #include "broker/settle-leases.h"
+#include "util/clock.h"
 
 /* What there was no memory for is tried again after this. */
 #define RETRY_USEC UINT64_C(100000)
@@ -51,6 +53,62 @@ static int refuse_waiter(Manager *manager, Lease *lease, const RefusalFacts *fac
 }
 
 /*
+ * For so long it kept new sessions off; now they are let in again, and if it is one of them that it waits
+ * for, the journal says so, once.
+ */
+static void tell_kept_long(const Manager *manager, Lease *lease, const Decision *decision) {
+        const SessionOccupancy *sessions = &manager->model.sessions;
+        _cleanup_(refusal_freep) Refusal *refusal = NULL;
+        const CpuSet *cpus = &decision->offer.cpus;
+
+        if (lease->told_kept || decision->n_refusals == 0 ||
+            !(cpuset_intersects(cpus, &sessions->cpu_wide) ||
+              cpuset_intersects(cpus, &sessions->task_bound) ||
+              cpuset_intersects(cpus, &sessions->unholdable)))
+                return;
+        if (refusal_new(manager, &lease->request, &decision->refusals[0], &refusal) < 0)
+                return;
+
+        lease->told_kept = true;
+        log_message(LOG_NOTICE, "VM %s (pid %i) has waited for %u s, and lets new host sessions in again: %s",
+                    lease->request.vm, (int)lease->owner->owner->pid,
+                    (unsigned)(ARBITRATION_KEEP_USEC / USEC_PER_SEC), refusal->message);
+}
+
+/* It waits, and claims what it would be granted. */
+static void go_on_waiting(Manager *manager, Lease *lease, const Decision *decision, uint64_t now,
+                          Claims *claims) {
+        lease_set_wanted(lease, &decision->offer);
+        claims_add(claims, decision->offer.mode, &decision->offer.cpus);
+        if (lease->keep_usec > now)
+                claims_add(&manager->keeping, decision->offer.mode, &decision->offer.cpus);
+        else
+                tell_kept_long(manager, lease, decision);
+}
+
+/* Grants it, or refuses it, or neither yet. An error: that could not be done for lack of memory. */
+static int settle_waiter(Manager *manager, Lease *lease, uint64_t now, const Claims *claims,
+                         Decision *ret_decision, bool *ret_waits) {
+        unsigned dirty = manager->dirty;
+        int r;
+
+        ret_decision->has_offer = false;
+        r = arbitration_decide(manager, &lease->request, claims, ret_decision);
+        /* Sessions that come and go all the time must not keep settle() going round: what they make dirty is
+         * the next turn's. */
+        manager->dirty_later |= manager->dirty & ~dirty;
+        manager->dirty = dirty;
+        if (r < 0)
+                return r;
+
+        *ret_waits = !ret_decision->granted && ret_decision->has_offer && lease->deadline_usec > now;
+        if (*ret_waits)
+                return 0;
+        return ret_decision->granted ? lease_grant(manager, lease, &ret_decision->offer)
+                                     : refuse_waiter(manager, lease, &ret_decision->refusals[0]);
+}
+
+/*
  * Waiters in order: each is decided behind the claims of those that still wait before it. One that there is
  * no memory to grant or to refuse keeps its place and its claims: then it returns false.
  */
@@ -59,25 +117,20 @@ static bool settle_queue(Manager *manager, uint64_t now) {
         Lease *lease, *next;
         bool complete = true;
 
+        manager->keeping = CLAIMS_NULL;
         for (lease = TAILQ_FIRST(&manager->leases.waiting); lease; lease = next) {
+                bool waits = false;
                 Decision decision;
+                int r;
 
                 next = TAILQ_NEXT(lease, waiting_link);
-                decide(&manager->model, &lease->request.policy, &claims, false, &decision);
-
-                if (decision.granted || !decision.has_offer || lease->deadline_usec <= now) {
-                        int r = decision.granted ? lease_grant(manager, lease, &decision.offer)
-                                                 : refuse_waiter(manager, lease, &decision.refusals[0]);
-
-                        if (r == 0)
-                                continue;
+                r = settle_waiter(manager, lease, now, &claims, &decision, &waits);
+                if (r < 0)
                         complete = false;
-                        if (!decision.has_offer)
-                                continue; /* it has nothing to claim any more */
-                }
-
-                lease_set_wanted(lease, &decision.offer);
-                claims_add(&claims, decision.offer.mode, &decision.offer.cpus);
+                else if (!waits)
+                        continue;
+                if (decision.has_offer) /* else it has nothing to claim any more */
+                        go_on_waiting(manager, lease, &decision, now, &claims);
         }
 
         manager->claims = claims;
@@ -97,15 +150,18 @@ static void arm(sd_event_source *timer, uint64_t usec) {
 /* Without memory nothing of it can be done now, and a timer that is due already would keep the loop spinning.
  */
 static uint64_t next_deadline(const Manager *manager, bool complete) {
-        uint64_t next = UINT64_MAX;
+        uint64_t next = UINT64_MAX, now = manager_now_monotonic(manager);
         const Lease *lease;
 
         if (!complete)
-                return manager_now_monotonic(manager) + RETRY_USEC;
+                return now + RETRY_USEC;
 
-        TAILQ_FOREACH(lease, &manager->leases.waiting, waiting_link)
+        TAILQ_FOREACH(lease, &manager->leases.waiting, waiting_link) {
                 if (lease->deadline_usec < next)
                         next = lease->deadline_usec;
+                if (lease->keep_usec > now && lease->keep_usec < next)
+                        next = lease->keep_usec;
+        }
         LIST_FOREACH(lease, &manager->leases.revoking, revoking_link)
                 if (lease->deadline_usec < next)
                         next = lease->deadline_usec;
@@ -126,7 +182,8 @@ void settle(Manager *manager) {
                 uint64_t now = manager_now_monotonic(manager);
 
                 manager->dirty = 0;
-                if (dirty & DIRTY_INSTANCES && settle_instances(manager) < 0) {
+                if (dirty & DIRTY_INSTANCES &&
+                    (settle_instances(manager) < 0 || arbitration_configure(manager) < 0)) {
                         manager->dirty |= dirty;
                         complete = false;
                         break;
@@ -144,8 +201,12 @@ void settle(Manager *manager) {
                 complete = settle_queue(manager, now);
                 if ((dirty | manager->dirty) & DIRTY_CONTENTION)
                         settle_contention(manager);
-                manager->dirty &= ~(unsigned)DIRTY_CONTENTION;
+                manager->dirty &= ~(unsigned)(DIRTY_CONTENTION | DIRTY_CLOSED);
         }
+        arbitration_settle(manager);
+        if (manager->dirty_later)
+                manager_mark_dirty(manager, manager->dirty_later);
+        manager->dirty_later = 0;
 
         arm(manager->deadline_timer, next_deadline(manager, complete));
         arm(manager->expiry_timer, assignment_table_next_expiry(&manager->model.assignments));

@@ -98,6 +98,7 @@ FAULTS = (
     ("[Limits]\nMaxMemory=99999999999G\n", 2),
     ("[Policy]\nDefaultOwner=me\n", 2),
     ("[Policy]\nDefaultMode=alone\n", 2),
+    ("[Arbitration]\nLevel=high\n", 2),
     ("[Policy]\nRevokeGraceSec=soon\n", 2),
     ("[Assignment a]\nCpus=1-\nOwner=host\n", 2),
     ("[Assignment a]\nCpus=4096\nOwner=host\n", 2),

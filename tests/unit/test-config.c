@@ -12,6 +12,7 @@ static void test_defaults(void **state) {
         assert_int_equal(config->default_mode, LEASE_MODE_GUEST);
         assert_int_equal(config->revoke_grace_usec, 10000000);
         assert_int_equal(config->gone_grace_usec, 60000000);
+        assert_int_equal(config->level, CONFIG_LEVEL_AUTO);
         assert_true(config->read_group.everyone);
         assert_false(config->acquire_group.everyone);
         assert_false(config->orchestrator_group.everyone);
@@ -64,6 +65,8 @@ static void test_every_key(void **state) {
                                  "MaxLeasesPerUser=1048576\n"
                                  "MaxConnections=3\n"
                                  "MaxConnectionsPerUser=4\n"
+                                 "[Arbitration]\n"
+                                 "Level=reserve\n"
                                  "[KVM]\n"
                                  "Capability=300\n"
                                  "Feature=223\n"
@@ -108,6 +111,7 @@ static void test_every_key(void **state) {
         assert_int_equal(config->limits.max_leases_per_user, 1048576);
         assert_int_equal(config->max_connections, 3);
         assert_int_equal(config->max_connections_per_user, 4);
+        assert_int_equal(config->level, ARBITRATION_LEVEL_RESERVE);
         assert_memory_equal(config->kvm_numbers, ((int64_t[]){300, 223, 65535, 0, 2, KVM_NUMBER_UNSET, 1}),
                             sizeof(config->kvm_numbers));
 
@@ -121,7 +125,7 @@ static void test_every_key(void **state) {
         assert_int_equal(a->owner, ASSIGNMENT_OWNER_GUEST);
         assert_string_equal(a->vm, "web 1");
         assert_string_equal(a->file, "/" CONF);
-        assert_int_equal(a->line, 30);
+        assert_int_equal(a->line, 32);
         a = &config->assignments[1];
         assert_string_equal(a->name, "the profiler's CPUs");
         assert_false(a->has_cpus);
@@ -236,6 +240,11 @@ static void test_bad_values(void **state) {
                           {"MaxLeases=1048577", "out of range (1 to 1048576)"},
                           {"MaxConnections=18446744073709551616", "out of range (1 to 1048576)"},
                   },
+          arbitration[] =
+                  {
+                          {"Level=high", "not a level (auto, enforce, reserve, observe, none)"},
+                          {"Level=", "not a level (auto, enforce, reserve, observe, none)"},
+                  },
           kvm[] =
                   {
                           {"Capability=KVM_CAP_ARM_SPE", "not a number"},
@@ -257,6 +266,7 @@ static void test_bad_values(void **state) {
         } groups[] = {
                 {"Policy", policy, ELEMENTS_OF(policy)},
                 {"Limits", limits, ELEMENTS_OF(limits)},
+                {"Arbitration", arbitration, ELEMENTS_OF(arbitration)},
                 {"KVM", kvm, ELEMENTS_OF(kvm)},
                 {"Assignment x", assignment, ELEMENTS_OF(assignment)},
         };
@@ -318,7 +328,7 @@ static void test_warnings(void **state) {
                                  "MaxLease=2\n"
                                  "MAXLEASES=3\n"
                                  "DefaultBufferSize=128M\n"
-                                 "[Arbitration]\n"
+                                 "[Memlocks]\n"
                                  "Level=none\n"
                                  "[Assignment]\n"
                                  "Owner=nonsense\n"
@@ -339,7 +349,7 @@ static void test_warnings(void **state) {
                             "/" CONF ":1: keys before the first section are ignored\n"
                             "/" CONF ":6: this key stands in its section before: this last one counts\n"
                             "/" CONF ":5: MaxLease=: unknown key in [Limits]\n"
-                            "/" CONF ":8: [Arbitration]: unknown section\n"
+                            "/" CONF ":8: [Memlocks]: unknown section\n"
                             "/" CONF ":10: [Assignment]: unknown section\n"
                             "/" CONF ":12: [Limitsx]: unknown section\n"
                             "/" CONF
@@ -402,7 +412,7 @@ static void test_table(void **state) {
                 assert_null(strstr(warnings, "unknown"));
                 config_free(config);
         }
-        assert_int_equal(n, 32);
+        assert_int_equal(n, 33);
 }
 
 int main(void) {

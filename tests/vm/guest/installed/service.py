@@ -101,7 +101,7 @@ class TestStart(TestCase):
     def test_state(self):
         expected = {"ActiveState": "active", "SubState": "running", "Type": "notify", "NotifyAccess": "main",
                     "Result": "success", "ExecMainStatus": "0", "User": "spe-broker", "UnitFileState": "enabled",
-                    "NeedDaemonReload": "no", "StatusText": "brokering 2 SPUs of the simulated host biglittle"}
+                    "NeedDaemonReload": "no", "StatusText": "brokering 2 SPUs of the simulated host biglittle, host sessions: none"}
         self.assertEqual(system.properties(*expected), expected)
         expected = {"SubState": "running", "UnitFileState": "enabled"}
         self.assertEqual(system.properties(*expected, unit=SOCKET), expected)

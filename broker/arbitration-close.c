@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * What the kernel is told to refuse: at level enforce two sets of CPUs and the owners of guest leases, at
+ * level reserve what the broker holds itself. Before a grant CPUs are only ever added; the last pass of
+ * settle() then makes it exactly what policy/closed.h says.
+ */
+
+#include "broker/arbitration-state.h"
+#include "broker/manager.h"
+
+/* Closes @closed in the kernel, and nothing else. */
+static void close_in_arbiter(Arbitration *arbitration, const ClosedCpus *closed) {
+        const ArbiterClosed sets = {.cpu_wide = closed->cpu_wide, .task_bound = closed->task_bound};
+
+        arbiter_close(arbitration->arbiter, &sets);
+        arbitration->closed = *closed;
+}
+
+static bool is_closed(const ClosedCpus *closed, const ClosedCpus *in) {
+        return cpuset_is_subset(&closed->cpu_wide, &in->cpu_wide) &&
+               cpuset_is_subset(&closed->task_bound, &in->task_bound);
+}
+
+/* Nothing is closed in a new arbiter yet. */
+void arbitration_forget_closed(Manager *manager) {
+        Arbitration *arbitration = manager->arbitration;
+        Lease *lease;
+
+        arbitration->closed = (ClosedCpus){0};
+        arbitration->deciding = 0;
+        TAILQ_FOREACH(lease, &manager->leases.all, link) {
+                lease->owner->closed = CPUSET_NULL;
+                arbitration_mark_owner(arbitration, lease->owner);
+        }
+}
+
+int arbitration_close(Manager *manager, const Offer *offer, LeaseOwner *known, pid_t pid) {
+        Arbitration *arbitration = manager->arbitration;
+        ClosedCpus closed = arbitration->closed;
+
+        switch (arbitration->choice.level) {
+        case ARBITRATION_LEVEL_ENFORCE:
+                closed_cpus_add(&closed, offer->mode, &offer->cpus);
+                if (!is_closed(&closed, &arbitration->closed))
+                        close_in_arbiter(arbitration, &closed);
+                if (offer->mode == LEASE_MODE_GUEST)
+                        arbitration_close_to_owner(manager, known, pid, &offer->cpus);
+                break;
+        case ARBITRATION_LEVEL_RESERVE:
+                manager_mark_dirty(manager, DIRTY_CLOSED);
+                return arbitration_hold(manager, offer);
+        default:
+                return 0;
+        }
+
+        manager_mark_dirty(manager, DIRTY_CLOSED);
+        return 0;
+}
+
+void arbitration_lease_changed(Manager *manager, Lease *lease) {
+        Arbitration *arbitration = manager->arbitration;
+
+        if (arbitration->choice.level < ARBITRATION_LEVEL_RESERVE)
+                return;
+
+        if (lease->request.policy.mode == LEASE_MODE_GUEST)
+                arbitration_mark_owner(arbitration, lease->owner);
+        manager_mark_dirty(manager, DIRTY_CLOSED);
+}
+
+static void release_all(Manager *manager) {
+        const Arbitration *arbitration = manager->arbitration;
+
+        if (cpuset_is_empty(reserve_get_held(arbitration->reserve)) &&
+            cpuset_is_empty(&manager->sessions.unseen))
+                return;
+
+        arbitration_settle_held(manager, &CPUSET_NULL, &CPUSET_NULL);
+}
+
+void arbitration_settle(Manager *manager) {
+        Arbitration *arbitration = manager->arbitration;
+        CpuSet waited = CPUSET_NULL;
+        ClosedCpus closed;
+
+        if (arbitration->choice.level != ARBITRATION_LEVEL_RESERVE)
+                release_all(manager);
+        if (arbitration->choice.level < ARBITRATION_LEVEL_RESERVE)
+                return;
+
+        closed_cpus(&manager->model, &manager->keeping, &closed);
+        if (arbitration->choice.level == ARBITRATION_LEVEL_RESERVE) {
+                for (LeaseMode mode = 0; mode < _LEASE_MODE_MAX; mode++)
+                        if (mode != LEASE_MODE_SHARED)
+                                cpuset_or(&waited, &manager->claims.by_mode[mode]);
+                arbitration_settle_held(manager, &closed.cpu_wide, &waited);
+                return;
+        }
+
+        if (!is_closed(&closed, &arbitration->closed) || !is_closed(&arbitration->closed, &closed))
+                close_in_arbiter(arbitration, &closed);
+        arbitration_settle_owners(manager);
+}
