@@ -252,7 +252,7 @@ static int prove_refusal(Arbiter *arbiter) {
         return 0;
 }
 
-/* Shows the iterator a file of a perf event, to know others by. */
+/* Shows the iterator a file of a perf event, to know others by, and by its process the broker. */
 static int teach_iterator(Arbiter *arbiter) {
         ArbiterControl *control = arbiter->control;
         _cleanup_(closep) int fd = -1;
@@ -370,7 +370,7 @@ int arbiter_load(Arbiter *arbiter, ArbiterHook highest, NamedFd *kept, size_t n_
                         loaded = r == 0;
                 }
                 if (loaded)
-                        r = arbiter->control->file_operations ? 0 : teach_iterator(arbiter);
+                        r = teach_iterator(arbiter);
                 if (r == 0)
                         r = attach_hook(arbiter, hook);
                 if (r == 0) {

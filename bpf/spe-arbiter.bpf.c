@@ -80,6 +80,7 @@ struct task_struct {
         struct files_struct *files;
         const struct cred *cred;
         struct task_struct *group_leader;
+        __u64 start_boottime;
         char comm[ARBITER_COMM_BYTES];
 };
 
@@ -333,6 +334,15 @@ static __always_inline bool is_probe(struct perf_event *event) {
         return true;
 }
 
+/* Whether @task is of the broker. When it started is looked at too, as its number may be another's once it
+ * is gone and the programs go on without it. */
+static __always_inline bool is_broker(struct task_struct *task) {
+        __u64 self = LOAD(control.self);
+
+        return self != 0 && (__u64)BPF_CORE_READ(task, tgid) == self &&
+               BPF_CORE_READ(task, group_leader, start_boottime) == LOAD(control.self_since);
+}
+
 SEC("lsm/perf_event_alloc")
 int BPF_PROG(refuse, struct perf_event *event, int verdict) {
         ArbiterEntry entry = {}, *entered;
@@ -346,7 +356,8 @@ int BPF_PROG(refuse, struct perf_event *event, int verdict) {
                 return 0;
         if (is_probe(event))
                 return -EBUSY;
-        if (!is_spu(event->pmu->name, entry.pmu, &cpus))
+        if (!is_spu(event->pmu->name, entry.pmu, &cpus) ||
+            is_broker((struct task_struct *)bpf_get_current_task()))
                 return 0;
 
         describe_event(&entry, event);
@@ -388,7 +399,8 @@ int BPF_PROG(allocated, struct perf_event *event, int verdict) {
                 }
                 return 0;
         }
-        if (!is_spu(event->pmu->name, entry.pmu, &cpus) || bpf_map_lookup_elem(&sessions, &key))
+        if (!is_spu(event->pmu->name, entry.pmu, &cpus) || bpf_map_lookup_elem(&sessions, &key) ||
+            is_broker((struct task_struct *)bpf_get_current_task()))
                 return 0;
 
         describe_event(&entry, event);
@@ -423,7 +435,8 @@ int BPF_PROG(freeing, struct perf_event *event) {
 
         if (LOAD(control.probed) == (__u64)event)
                 control.probe_freed = 1;
-        else if (LOAD(control.exact) && is_spu(event->pmu->name, name, &cpus))
+        else if (LOAD(control.exact) && is_spu(event->pmu->name, name, &cpus) &&
+                 !is_broker((struct task_struct *)bpf_get_current_task()))
                 COUNT(control.drifted);
         return 0;
 }
@@ -470,12 +483,15 @@ static __always_inline void found(struct file *file, const ArbiterEntry *holder)
 }
 
 /* The files of perf events have operations of their own; which, is learnt from one that the broker opened. */
-static __always_inline bool is_perf_file(struct file *file) {
+static __always_inline bool is_perf_file(struct file *file, struct task_struct *task) {
         struct perf_event *event = BPF_CORE_READ(file, private_data);
         __u64 operations = (__u64)BPF_CORE_READ(file, f_op), lesson = LOAD(control.lesson);
 
-        if (lesson != 0 && event && BPF_CORE_READ(event, attr.config1) == lesson)
+        if (lesson != 0 && event && BPF_CORE_READ(event, attr.config1) == lesson) {
                 control.file_operations = operations;
+                control.self_since = BPF_CORE_READ(task, group_leader, start_boottime);
+                control.self = BPF_CORE_READ(task, tgid);
+        }
         return operations != 0 && operations == LOAD(control.file_operations);
 }
 
@@ -485,7 +501,7 @@ int look(struct bpf_iter__task_file *context) {
         struct file *file = context->file;
         ArbiterEntry holder = {};
 
-        if (!task || !file || !is_perf_file(file))
+        if (!task || !file || !is_perf_file(file, task) || is_broker(task))
                 return 0;
 
         holder.process = BPF_CORE_READ(task, tgid);
@@ -508,7 +524,8 @@ static __always_inline void has_opened(__u64 fd) {
         ArbiterEntry holder = {};
 
         if (fd >= BPF_CORE_READ(table, max_fds) ||
-            bpf_probe_read_kernel(&file, sizeof(file), files + fd) < 0 || !file || !is_perf_file(file))
+            bpf_probe_read_kernel(&file, sizeof(file), files + fd) < 0 || !file ||
+            !is_perf_file(file, task) || is_broker(task))
                 return;
 
         describe_opener(&holder);

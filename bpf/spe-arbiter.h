@@ -66,6 +66,8 @@ typedef struct ArbiterControl {
         __u64 generation;
         __u64 rung; /* the bell is in the ring, and has not been heard */
         __u64 file_operations;
+        __u64 self; /* the process that showed that event: what it opens is not looked at */
+        __u64 self_since;
         __u64 probed;      /* address of the event that was refused as a proof */
         __u64 probe_freed; /* it was reported to the free hook nevertheless */
         __u64 opened;

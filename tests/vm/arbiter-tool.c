@@ -12,6 +12,7 @@
  *   read, counters, process
  *   iterate PID          0: all processes
  *   forget ID
+ *   own PMUTYPE CPU      holds an event of its own
  *   wait MILLISECONDS    for the doorbell
  */
 
@@ -24,6 +25,7 @@
 
 #include "bpf/arbiter.h"
 #include "bpf/probe.h"
+#include "bpf/reserve.h"
 
 #define WORDS_MAX 64U
 #define KEPT_MAX  32U
@@ -205,6 +207,15 @@ static void do_iterate(Arbiter *arbiter, const char *process) {
                 (void)printf("{}\n");
 }
 
+static void do_own(const char *pmu_type, const char *cpu) {
+        static Reserve *reserve;
+        int r = reserve ? 0 : reserve_new(&reserve);
+
+        if (r == 0)
+                r = reserve_hold(reserve, (uint32_t)number(pmu_type), (unsigned)number(cpu));
+        (void)printf("{\"result\": %i}\n", r);
+}
+
 static void do_wait(const Arbiter *arbiter, const char *milliseconds) {
         struct pollfd doorbell = {.fd = arbiter_get_fd(arbiter), .events = POLLIN};
         int r = poll(&doorbell, 1, (int)number(milliseconds));
@@ -235,6 +246,8 @@ static void obey(Arbiter **arbiter, char *const *words, size_t n) {
                 do_counters(*arbiter);
         else if (strcmp(verb, "iterate") == 0)
                 do_iterate(*arbiter, first);
+        else if (strcmp(verb, "own") == 0)
+                do_own(first, second);
         else if (strcmp(verb, "wait") == 0)
                 do_wait(*arbiter, first);
         else if (strcmp(verb, "forget") == 0 && first) {

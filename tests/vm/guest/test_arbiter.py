@@ -88,6 +88,21 @@ class TestSeen(ArbiterCase):
             os.close(fd)
         wait_for(self.gone, "the end of all sessions")
 
+    def test_own(self):
+        """What the broker opens itself is not told of, nor refused where others' are."""
+        self.hold(self.second, cpu=2)
+        if self.arbiter.hook == "lsm":
+            self.arbiter.close_cpus(cpu_wide="0-1")
+            self.assertEqual(perf.outcome(self.first, cpu=1), "EBUSY")
+        self.assertEqual(self.arbiter.say("own", self.first, 1)["result"], 0)
+        self.arbiter.say("iterate", 0)
+        self.assertEqual(self.sessions(), [("arm_spe_1", 2, False)])
+        self.arbiter.again(self.hook)
+        self.assertEqual(self.arbiter.say("own", self.first, 0)["result"], 0)
+        self.arbiter.say("iterate", 0)
+        self.assertEqual(self.sessions(), [("arm_spe_1", 2, False)])
+        self.assertEqual(self.arbiter.counters()["drifted"], 0)
+
     def test_before(self):
         """What was open before, the iterator finds."""
         self.hold(self.first, cpu=0)
