@@ -83,5 +83,11 @@ int arbiter_iterate(_unused_ Arbiter *arbiter, _unused_ pid_t process) {
         return 0;
 }
 
+int arbiter_read_holders(_unused_ const Arbiter *arbiter, pid_t **ret_processes, size_t *ret_n) {
+        *ret_processes = NULL;
+        *ret_n = 0;
+        return 0;
+}
+
 void arbiter_forget(_unused_ Arbiter *arbiter, _unused_ uint64_t id) {
 }

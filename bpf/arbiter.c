@@ -383,6 +383,34 @@ int arbiter_iterate(Arbiter *arbiter, pid_t process) {
         return arbiter_run_iterator(arbiter, process);
 }
 
+int arbiter_read_holders(const Arbiter *arbiter, pid_t **ret_processes, size_t *ret_n) {
+        _cleanup_(freep) pid_t *processes = NULL;
+        __u32 key, *last = NULL;
+        size_t n = 0;
+        int map;
+
+        if (arbiter->hook != ARBITER_HOOK_TRACEPOINTS) {
+                *ret_processes = NULL;
+                *ret_n = 0;
+                return 0;
+        }
+
+        processes = calloc(ARBITER_HOLDERS, sizeof(*processes));
+        if (!processes)
+                return -ENOMEM;
+
+        /* Bounded, as one that goes meanwhile has the kernel begin anew. */
+        map = arbiter_map(arbiter, ARBITER_PART_HOLDERS);
+        while (n < ARBITER_HOLDERS && bpf_map_get_next_key(map, last, &key) == 0) {
+                processes[n++] = (pid_t)key;
+                last = &key;
+        }
+
+        *ret_processes = steal_ptr(processes);
+        *ret_n = n;
+        return 0;
+}
+
 void arbiter_forget(Arbiter *arbiter, uint64_t id) {
         if (arbiter->hook == ARBITER_HOOK_NONE ||
             bpf_map_delete_elem(arbiter_map(arbiter, ARBITER_PART_SESSIONS), &id) < 0)

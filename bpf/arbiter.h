@@ -155,5 +155,10 @@ int arbiter_read(const Arbiter *arbiter, ArbiterSession **ret_sessions, size_t *
  * marks as unseen those that it did not meet (all processes only).
  */
 int arbiter_iterate(Arbiter *arbiter, pid_t process);
+/*
+ * At hook TRACEPOINTS, the processes that were seen to have a descriptor, by opening it or by an iteration;
+ * some have none any more, or are gone. At others there are none. An array of the caller's.
+ */
+int arbiter_read_holders(const Arbiter *arbiter, pid_t **ret_processes, size_t *ret_n);
 /* Takes an entry out that the kernel has denied; counted as drift. */
 void arbiter_forget(Arbiter *arbiter, uint64_t id);

@@ -294,6 +294,19 @@ int arbiter_read(_unused_ const Arbiter *arbiter, ArbiterSession **ret_sessions,
 
 int arbiter_iterate(_unused_ Arbiter *arbiter, _unused_ pid_t process) {
         fake_arbiter.n_iterations++;
+        if (fake_arbiter.iterate_fn)
+                fake_arbiter.iterate_fn();
+        return 0;
+}
+
+int arbiter_read_holders(_unused_ const Arbiter *arbiter, pid_t **ret_processes, size_t *ret_n) {
+        const FakeArbiter *fake = &fake_arbiter;
+        pid_t *processes = calloc(FAKE_HOLDERS_MAX, sizeof(*processes));
+
+        assert_non_null(processes);
+        memcpy(processes, fake->holders, sizeof(fake->holders));
+        *ret_processes = processes;
+        *ret_n = fake->n_holders;
         return 0;
 }
 

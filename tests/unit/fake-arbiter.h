@@ -9,7 +9,8 @@
 
 #include "bpf/arbiter.h"
 
-#define FAKE_OWNERS_MAX 16U
+#define FAKE_OWNERS_MAX  16U
+#define FAKE_HOLDERS_MAX 16U
 
 typedef struct FakeOwner {
         pid_t process;
@@ -18,10 +19,11 @@ typedef struct FakeOwner {
 
 typedef struct FakeArbiter {
         /* Set by a test. */
-        ArbiterHook hook;        /* the best that this kernel has */
-        int read_error;          /* what arbiter_read() fails with; 0: it works */
-        bool entering;           /* events that open stay undecided until fake_decide() */
-        void (*closed_fn)(void); /* called within arbiter_close(), when the CPUs are closed: a race */
+        ArbiterHook hook;         /* the best that this kernel has */
+        int read_error;           /* what arbiter_read() fails with; 0: it works */
+        bool entering;            /* events that open stay undecided until fake_decide() */
+        void (*iterate_fn)(void); /* called within arbiter_iterate(): what it finds */
+        void (*closed_fn)(void);  /* called within arbiter_close(), when the CPUs are closed: a race */
 
         /* What the broker did. */
         bool there; /* between arbiter_new() and arbiter_free() */
@@ -35,6 +37,8 @@ typedef struct FakeArbiter {
 
         /* The kernel's. */
         ArbiterHook used;
+        pid_t holders[FAKE_HOLDERS_MAX];
+        size_t n_holders;
         ArbiterSession *sessions;
         size_t n_sessions;
         ArbiterRefusal *refusals; /* not told yet */
