@@ -165,13 +165,14 @@ static int allow_cpu_wide(const Case *c, const CpuSet *open, char **ret_sentence
         cpuset_format(open, text, sizeof(text));
         if (tasks && *text)
                 n = asprintf(ret_sentence,
-                             "sessions of tasks are (perf record -p PID, or a command), and CPU-wide ones on "
-                             "CPUs %s of %s",
+                             "sessions of tasks are allowed (perf record -p PID, or a command), and CPU-wide "
+                             "ones on CPUs %s of %s",
                              text, c->name);
         else if (tasks)
-                n = asprintf(ret_sentence, "sessions of tasks are (perf record -p PID, or a command)");
+                n = asprintf(ret_sentence,
+                             "sessions of tasks are allowed (perf record -p PID, or a command)");
         else if (*text)
-                n = asprintf(ret_sentence, "CPUs %s of %s are", text, c->name);
+                n = asprintf(ret_sentence, "CPU-wide sessions are allowed on CPUs %s of %s", text, c->name);
         return n < 0 ? -ENOMEM : 0;
 }
 
@@ -182,10 +183,12 @@ static int allow_task_bound(const Case *c, const CpuSet *open, char **ret_senten
 
         cpuset_format(open, text, sizeof(text));
         if (c->facts->cause == ARBITER_CAUSE_OWNER)
-                n = asprintf(ret_sentence, "tasks that are not of the lease's owner are");
+                n = asprintf(ret_sentence, "sessions of tasks other than the lease's owner are allowed");
         else if (*text)
-                n = asprintf(ret_sentence, "tasks that may run on CPUs %s of %s only are (taskset -c)", text,
-                             c->name);
+                n = asprintf(ret_sentence,
+                             "sessions of tasks that may run on CPUs %s of %s only are allowed "
+                             "(taskset -c)",
+                             text, c->name);
         return n < 0 ? -ENOMEM : 0;
 }
 

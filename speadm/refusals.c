@@ -5,8 +5,6 @@
  * told who stood in the way, and what would be allowed.
  */
 
-#include <inttypes.h>
-
 #include "speadm/call.h"
 #include "speadm/failure.h"
 #include "speadm/field.h"
@@ -71,16 +69,14 @@ static void print_obstacles(const struct json_object *refusal) {
 static void print_details(const struct json_object *refusals) {
         for (size_t i = 0; i < array_length(refusals); i++) {
                 const struct json_object *refusal = json_object_array_get_idx(refusals, i);
-                const char *instance = field_string(refusal, "instance"),
+                const char *message = field_string(refusal, "message"),
                            *allowed = field_string(refusal, "allowed");
-                char when[TEXT_TIME_MAX];
 
                 if (field_string(refusal, "vm"))
                         continue;
-                printf("\n%s, pid %" PRId64 " on %s:\n", text_time(field_int(refusal, "whenUSec", 0), when),
-                       field_int(refusal, "pid", 0), instance ? instance : "?");
+                printf("\n%s\n", message ? message : "?");
                 print_obstacles(refusal);
-                printf("  allowed there: %s\n", allowed ? allowed : "nothing");
+                printf("  -> %s\n", allowed ? allowed : "nothing is allowed there now");
         }
 }
 

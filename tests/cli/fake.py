@@ -191,7 +191,7 @@ SESSIONS = [
 SESSION_REFUSALS = [
     refusal(pid=4711, uid=0, instance="arm_spe_0", message="perf may not profile CPU 2: VM web has a lease of it.",
             holders=[holder(cpus="2"), holder(vm="db", leaseId="f" * 32, command=None, cpus="2")],
-            allowed="a session of one task"),
+            allowed="sessions of tasks are allowed (perf record -p PID, or a command)"),
     refusal("NotAssigned", pid=4711, uid=0, instance="arm_spe_0", cpus="0-1", owner="guest", assignedVm="web",
             message="CPUs 0-1 are assigned to VM web."),
     refusal("NotAssigned", pid=4712, uid=0, instance="arm_spe_0", cpus="2-3", owner="none",
