@@ -7,6 +7,7 @@
     names     the socket is named like the interface, its links like all that are served
     exercised each line has an entry in the table that the tests in a booted machine go by
     accounts  systemd-sysusers and systemd-tmpfiles take their files
+    catalog   journalctl takes the catalog, and it explains each message of an id, with fields that it has
     confined  the daemon does its work as the unit's user, with the unit's capabilities and no others
 
 What systemd makes of them is seen where it runs: tests/vm/guest/installed/.
@@ -153,6 +154,28 @@ def accounts(_source, work):
                 and users.strip().endswith("/nologin") and os.stat(registry).st_mode & 0o7777 == 0o755)
 
 
+def catalog(source, work):
+    """The ids and fields that the sources send are those that the catalog knows."""
+    if not shutil.which("journalctl"):
+        skip("no journalctl")
+    ids, fields = set(), set()
+    for path in glob.glob(os.path.join(glob.escape(source), "broker/*.c")):
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        ids |= set(re.findall(r'#define MESSAGE_[A-Z_]+ +"([0-9a-f]{32})"', text))
+        fields |= set(re.findall(r'"(SPE_BROKER_[A-Z_]+)"', text))
+    with tempfile.TemporaryDirectory() as root:
+        directory = os.path.join(root, "usr/lib/systemd/catalog")
+        os.makedirs(directory)
+        shutil.copy(os.path.join(work, PREFIX, "lib/systemd/catalog/spe-broker.catalog"), directory)
+        status, text = output("journalctl", "--root", root, "--update-catalog")
+        dump = output("journalctl", "--root", root, "--dump-catalog")[1]
+    known = set(re.findall(r"^-- ([0-9a-f]{32})$", dump, re.M))
+    used = set(re.findall(r"@([A-Z_]+)@", dump))
+    print(text, f"exit {status}", "ids sent", sorted(ids), "known", sorted(known), "fields", sorted(used), sep="\n")
+    return status == 0 and len(ids) >= 3 and known == ids and used <= fields
+
+
 def wait_line(stream, wanted):
     for line in stream:
         if wanted in line:
@@ -240,5 +263,5 @@ def hears_uevents(speadm, path):
 
 if __name__ == "__main__":
     check, SOURCE, WORK = sys.argv[1], *map(os.path.abspath, sys.argv[2:4])
-    CHECKS = {f.__name__: f for f in (verify, security, names, exercised, accounts, confined)}
+    CHECKS = {f.__name__: f for f in (verify, security, names, exercised, accounts, catalog, confined)}
     sys.exit(0 if CHECKS[check](SOURCE, WORK) else 1)
