@@ -232,7 +232,7 @@ static int make_mark(__u64 *ret_mark) {
 static int prove_refusal(Arbiter *arbiter) {
         ArbiterControl *control = arbiter->control;
         _cleanup_(closep) int fd = -1;
-        __u64 mark;
+        __u64 mark = 0;
         int r;
 
         r = make_mark(&mark);
@@ -256,7 +256,7 @@ static int prove_refusal(Arbiter *arbiter) {
 static int teach_iterator(Arbiter *arbiter) {
         ArbiterControl *control = arbiter->control;
         _cleanup_(closep) int fd = -1;
-        __u64 mark;
+        __u64 mark = 0;
         int r;
 
         r = make_mark(&mark);

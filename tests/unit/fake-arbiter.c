@@ -5,7 +5,7 @@
  * before the closed sets are looked at.
  */
 
-#include "fake-arbiter.h"
+#include "tests/unit/fake-arbiter.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
