@@ -64,7 +64,7 @@ static void encode_counters(JsonWriter *w, const Manager *manager, const Varlink
         encode_counter(w, "sessions-refused", sessions.refused);
         encode_counter(w, "session-table-full", sessions.full);
         encode_counter(w, "session-drift", sessions.drifted);
-        encode_counter(w, "session-refusals-lost", sessions.lost);
+        encode_counter(w, "session-refusals-lost", sessions.lost + manager->sessions.refusals_lost);
         json_write_array_end(w);
 }
 

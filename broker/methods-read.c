@@ -77,8 +77,11 @@ int method_list_sessions(VarlinkCall *call, _unused_ struct json_object *paramet
         if (!may_read(manager, call))
                 return varlink_call_permission_denied(call);
 
-        json_write_string(varlink_call_error(call, BROKER_ERROR_PREFIX "ArbitrationUnavailable"), "reason",
-                          NO_ARBITRATION_REASON);
+        if (arbitration_get_arbiter(manager->arbitration))
+                encode_sessions(varlink_call_reply(call, false), manager);
+        else
+                json_write_string(varlink_call_error(call, BROKER_ERROR_PREFIX "ArbitrationUnavailable"),
+                                  "reason", arbitration_get_reason(manager->arbitration));
         varlink_call_send(call);
         return 0;
 }

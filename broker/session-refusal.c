@@ -39,7 +39,7 @@ typedef struct Case {
         CpuSet guest_cpus;
         ClosedCpus closed;
         char who[ARBITER_COMMAND_MAX + sizeof(" (pid -2147483648)")];
-        char where[64]; /* "CPU 3", "all CPUs of its task" */
+        char what[64]; /* "CPU 3 of arm_spe_0" */
 } Case;
 
 static void case_init(Case *c, const Manager *manager, const ArbiterRefusal *facts) {
@@ -56,14 +56,14 @@ static void case_init(Case *c, const Manager *manager, const ArbiterRefusal *fac
                 cpuset_and(&c->reach, &facts->affinity);
 
         assignment_table_owned_by(&manager->model.assignments, ASSIGNMENT_OWNER_GUEST, &c->guest_cpus);
-        closed_cpus(&manager->model, &manager->claims, &c->closed);
+        closed_cpus(&manager->model, &manager->keeping, &c->closed);
         (void)snprintf(c->who, sizeof(c->who), "%.*s (pid %i)", (int)ARBITER_COMMAND_MAX - 1,
                        session->command, (int)session->pid);
         if (c->kind == SESSION_KIND_CPU)
-                (void)snprintf(c->where, sizeof(c->where), "may not sample CPU %i", session->cpu);
+                (void)snprintf(c->what, sizeof(c->what), "CPU %i of %s", session->cpu, c->name);
         else
-                (void)snprintf(c->where, sizeof(c->where), "may not sample thread %i",
-                               (int)session->target_thread);
+                (void)snprintf(c->what, sizeof(c->what), "thread %i with %s", (int)session->target_thread,
+                               c->name);
 }
 
 /* Of the CPUs where it would have been, those that assignments keep from the host. */
@@ -92,9 +92,10 @@ static int fill_not_assigned(const Case *c, const CpuSet *barred, Refusal *refus
                 return r;
 
         if (owner == ASSIGNMENT_OWNER_NONE)
-                return refusal_say(refusal, "%s %s of %s: CPUs %s are drained, nobody may profile there",
-                                   c->who, c->where, c->name, refusal->cpus);
-        return refusal_say(refusal, "%s %s of %s: CPUs %s are assigned to %s%s", c->who, c->where, c->name,
+                return refusal_say(refusal,
+                                   "%s may not sample %s: CPUs %s are drained, nobody may profile there",
+                                   c->who, c->what, refusal->cpus);
+        return refusal_say(refusal, "%s may not sample %s: CPUs %s are assigned to %s%s", c->who, c->what,
                            refusal->cpus, vm ? "VM " : "guests", vm ?: "");
 }
 
@@ -133,14 +134,14 @@ static int fill_busy(const Case *c, Refusal *refusal) {
                 return r;
 
         if (refusal->n_holders > 0)
-                return refusal_say(refusal, "%s %s of %s: VM %s has CPUs %s until lease %s ends (pid %i)",
-                                   c->who, c->where, c->name, refusal->holders[0].vm,
-                                   refusal->holders[0].cpus, refusal->holders[0].lease_id,
-                                   (int)refusal->holders[0].pid);
+                return refusal_say(refusal,
+                                   "%s may not sample %s: VM %s has CPUs %s until lease %s ends (pid %i)",
+                                   c->who, c->what, refusal->holders[0].vm, refusal->holders[0].cpus,
+                                   refusal->holders[0].lease_id, (int)refusal->holders[0].pid);
 
         claimed = cpuset_intersects(&c->reach, c->kind == SESSION_KIND_CPU ? &c->closed.cpu_wide
                                                                            : &c->closed.task_bound);
-        return refusal_say(refusal, "%s %s of %s: %s", c->who, c->where, c->name,
+        return refusal_say(refusal, "%s may not sample %s: %s", c->who, c->what,
                            claimed ? "a lease is waited for there, which comes first"
                                    : "what stood in the way has ended since");
 }
@@ -153,7 +154,7 @@ static int fill_full(const Case *c, Refusal *refusal) {
         if (r < 0)
                 return r;
 
-        return refusal_say(refusal, "%s %s of %s: %s", c->who, c->where, c->name, refusal->reason);
+        return refusal_say(refusal, "%s may not sample %s: %s", c->who, c->what, refusal->reason);
 }
 
 /* What would be allowed, for a CPU-wide session. */
