@@ -137,6 +137,16 @@ static bool is_closed(const ArbiterSession *wanted, const CpuSet *affinity, Arbi
         return false;
 }
 
+void fake_refuse(const ArbiterRefusal *refusal) {
+        FakeArbiter *fake = &fake_arbiter;
+
+        fake->refusals = realloc(fake->refusals, (fake->n_refusals + 1) * sizeof(*fake->refusals));
+        assert_non_null(fake->refusals);
+        fake->refusals[fake->n_refusals++] = *refusal;
+        fake->counters.refused++;
+        fake_ring();
+}
+
 uint64_t fake_open(ArbiterSession wanted) {
         FakeArbiter *fake = &fake_arbiter;
         ArbiterRefusal refusal = {.session = wanted};
@@ -152,10 +162,7 @@ uint64_t fake_open(ArbiterSession wanted) {
 
         take_out(id);
         fake->counters.opened--;
-        fake->counters.refused++;
-        fake->refusals = realloc(fake->refusals, (fake->n_refusals + 1) * sizeof(*fake->refusals));
-        assert_non_null(fake->refusals);
-        fake->refusals[fake->n_refusals++] = refusal;
+        fake_refuse(&refusal);
         return 0;
 }
 

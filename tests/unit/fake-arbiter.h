@@ -64,6 +64,8 @@ const char *fake_pmu_of(unsigned cpu);
 uint64_t fake_open(ArbiterSession wanted);
 /* As fake_open(), without a look at what is closed: an event that was there first. */
 uint64_t fake_put(ArbiterSession wanted);
+/* An event that was refused, for whatever reason. */
+void fake_refuse(const ArbiterRefusal *refusal);
 /* Events that the hook has not decided on are let in. */
 void fake_decide(void);
 void fake_close(uint64_t id);
