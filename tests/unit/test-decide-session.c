@@ -169,6 +169,19 @@ static void test_shared_is_last(_unused_ void **state) {
         assert_false(host.decision.has_counter_offer);
 }
 
+/* To go without protection is enough: the instance is then chosen as ever, not for most CPUs. */
+static void test_shared_alone(_unused_ void **state) {
+        PolicyRequest r = request(NULL);
+
+        profile(SESSION_KIND_CPU, "0-11");
+        assert_busy(&r, "0-3");
+        assert_counter(host.zero, "0-3", MIB(4), LEASE_MODE_SHARED);
+
+        r.mode = LEASE_MODE_EXCLUSIVE; /* and the right to be exclusive is not needed any more */
+        assert_refused(&r, REFUSAL_NOT_ASSIGNED);
+        assert_counter(host.zero, "0-3", MIB(4), LEASE_MODE_SHARED);
+}
+
 /* CPUs that the owner may not run on are no reason to think that there is something protected left. */
 static void test_shared_within_affinity(_unused_ void **state) {
         PolicyRequest r = request(NULL);
@@ -275,17 +288,10 @@ static void test_move_unprotected(_unused_ void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(test_cpu_wide),
-                TEST(test_task_bound),
-                TEST(test_own),
-                TEST(test_unholdable),
-                TEST(test_together),
-                TEST(test_choose),
-                TEST(test_shared_is_last),
-                TEST(test_shared_within_affinity),
-                TEST(test_unprotected),
-                TEST(test_move),
-                TEST(test_move_unprotected),
+                TEST(test_cpu_wide),       TEST(test_task_bound),   TEST(test_own),
+                TEST(test_unholdable),     TEST(test_together),     TEST(test_choose),
+                TEST(test_shared_is_last), TEST(test_shared_alone), TEST(test_shared_within_affinity),
+                TEST(test_unprotected),    TEST(test_move),         TEST(test_move_unprotected),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
