@@ -40,10 +40,11 @@ static void test_lease(void **state) {
         watch = start_watch(broker);
         refuse(broker, 1, 0);
         refusal = at(refusals(client), "/0");
-        assert_refusal(refusal, BROKER "Busy",
-                       "perf (pid 4321) may not sample CPU 1 of arm_spe_0: VM web1 has CPUs 1 until lease",
-                       "sessions of tasks are (perf record -p PID, or a command), and CPU-wide ones on CPUs "
-                       "2-3 of arm_spe_0");
+        assert_refusal(
+                refusal, BROKER "Busy",
+                "perf (pid 4321) may not sample CPU 1 of arm_spe_0: VM web1 has CPUs 1 until lease",
+                "sessions of tasks are allowed (perf record -p PID, or a command), and CPU-wide ones on "
+                "CPUs 2-3 of arm_spe_0");
         assert_text(refusal, "/holders/0/leaseId", id.text);
         assert_text(refusal, "/holders/0/kind", "lease");
         assert_text(refusal, "/holders/0/cpus", "1");
@@ -65,10 +66,11 @@ static void test_exclusive(void **state) {
         acquire_for(client, getpid(), "web1", "0-1", "exclusive");
         refuse(broker, 1, 0);
         assert_refusal(at(refusals(client), "/0"), BROKER "Busy", "VM web1 has CPUs 1",
-                       "CPUs 2-3 of arm_spe_0 are");
+                       "CPU-wide sessions are allowed on CPUs 2-3 of arm_spe_0");
         refuse(broker, 0, child);
-        assert_refusal(at(refusals(client), "/0"), BROKER "Busy", "may not sample thread",
-                       "tasks that may run on CPUs 2-3 of arm_spe_0 only are (taskset -c)");
+        assert_refusal(
+                at(refusals(client), "/0"), BROKER "Busy", "may not sample thread",
+                "sessions of tasks that may run on CPUs 2-3 of arm_spe_0 only are allowed (taskset -c)");
         child_kill(child);
 }
 
@@ -82,7 +84,7 @@ static void test_owner(void **state) {
         broker_pump(broker);
         refuse(broker, 0, child);
         assert_refusal(at(refusals(client), "/0"), BROKER "Busy", "VM web1 has CPUs 0",
-                       "tasks that are not of the lease's owner are");
+                       "sessions of tasks other than the lease's owner are allowed");
         assert_text(refusals(client), "/0/holders/0/leaseId", id.text);
         assert_int_not_equal(open_event(broker, 0, other), 0);
         child_kill(child);
