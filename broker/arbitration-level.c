@@ -49,19 +49,23 @@ __attribute__((__format__(__printf__, 2, 3))) static void say(ArbitrationChoice 
         va_end(ap);
 }
 
-/* Why @level is not to be had, and what to do about it, in brackets and without its period. */
+/* The length of a sentence without its period. */
+static int clause_length(const char *sentence) {
+        size_t n = strlen(sentence);
+
+        return (int)(n > 0 && sentence[n - 1] == '.' ? n - 1 : n);
+}
+
+/* Why @level is not to be had, and what to do about it, in brackets. */
 static void say_no(ArbitrationChoice *choice, ArbitrationLevel level, const char *reason,
                    const char *advice) {
         const char *name = arbitration_level_to_string(level);
-        size_t n = advice ? strlen(advice) : 0;
 
-        if (n == 0) {
-                say(choice, "level %s cannot be had: %s", name, reason);
-                return;
-        }
-
-        n -= advice[n - 1] == '.';
-        say(choice, "level %s cannot be had: %s (%.*s)", name, reason, (int)n, advice);
+        if (advice)
+                say(choice, "level %s cannot be had: %.*s (%.*s)", name, clause_length(reason), reason,
+                    clause_length(advice), advice);
+        else
+                say(choice, "level %s cannot be had: %.*s", name, clause_length(reason), reason);
 }
 
 /* What the arbiter says of its hooks. */

@@ -18,6 +18,9 @@
 /* At most one part in so many of the broker's time. */
 #define SHARE 10U
 
+#define ADVICE_LEVEL_AUTO \
+        "Say Level=auto in section [Arbitration] of spe-broker.conf, or nothing, then: speadm reload"
+
 void host_check_forget(HostCheck *check) {
         check->fresh_until = 0;
 }
@@ -94,8 +97,46 @@ static void add_trampolines(const Manager *manager, HostCheck *check, ReadinessI
         input->trampolines_advice = check->bpf.advice;
 }
 
+static CheckStatus judge_level(const Manager *manager, ArbitrationLevel level) {
+        if (manager->model.unprotected_reason)
+                return CHECK_FAILED; /* leases are refused */
+        if (level == ARBITRATION_LEVEL_ENFORCE || level == manager->config->level)
+                return CHECK_OK; /* nothing better, or as the operator wants it */
+        return manager->foreign ? CHECK_UNKNOWN : CHECK_WARNING;
+}
+
+/* The level and its reason as Describe has them. */
+static int add_level(const Manager *manager, ReadinessInput *input, char **ret_reason) {
+        static const char *const sentences[_ARBITRATION_LEVEL_MAX] = {
+                [ARBITRATION_LEVEL_NONE] = "Host sessions are neither seen nor kept off (level none)",
+                [ARBITRATION_LEVEL_OBSERVE] = "Host sessions are seen, and not kept off (level observe)",
+                [ARBITRATION_LEVEL_RESERVE] =
+                        "Host sessions are kept off leases, and more of them than need be (level reserve)",
+                [ARBITRATION_LEVEL_ENFORCE] =
+                        "Host sessions that stand against leases are refused (level enforce)",
+        };
+        const Arbiter *arbiter = arbitration_get_arbiter(manager->arbitration);
+        ArbitrationLevel level = arbitration_get_level(manager->arbitration);
+        const char *reason = arbitration_get_reason(manager->arbitration);
+
+        char *text;
+
+        input->level = judge_level(manager, level);
+        if (asprintf(&text, "%s%s%s%s.", sentences[level],
+                     input->level == CHECK_FAILED ? ", so leases that may not share are refused" : "",
+                     reason ? ": " : "", reason ?: "") < 0)
+                return -ENOMEM;
+
+        input->level_reason = *ret_reason = text;
+        if (input->level == CHECK_FAILED)
+                input->level_advice = ADVICE_LEVEL_AUTO;
+        else if (input->level == CHECK_WARNING && arbiter)
+                input->level_advice = arbiter_get_advice(arbiter);
+        return 0;
+}
+
 static int make(Manager *manager, HostCheck *check) {
-        _cleanup_(freep) char *guest_reason = NULL;
+        _cleanup_(freep) char *guest_reason = NULL, *level_reason = NULL;
         ReadinessInput input = {
                 .root_fd = manager->facts_fd,
                 .foreign = manager->foreign,
@@ -109,6 +150,9 @@ static int make(Manager *manager, HostCheck *check) {
         if (r < 0)
                 return r;
         add_trampolines(manager, check, &input);
+        r = add_level(manager, &input, &level_reason);
+        if (r < 0)
+                return r;
 
         r = readiness_check(&input, &checks, &n);
         if (r < 0)

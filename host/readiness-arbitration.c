@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * What decides how well host sessions and guests are kept apart: other users of SPE, who may use perf, and
- * whether BPF programs can refuse a session. None of it keeps a guest from SPE, so the worst that these
- * checks say is a warning, with what is lost.
+ * What decides how well host sessions and guests are kept apart: other users of SPE, who may use perf,
+ * whether BPF programs can refuse a session, and what the broker makes of that. None of it keeps a guest from
+ * SPE, so the worst that these checks say is a warning, with what is lost; but a configuration may insist.
  */
 
 #include <stdio.h>
@@ -129,8 +129,8 @@ static int say_no_bpf(Readiness *readiness, const char *list, const char *rest) 
 
         r = readiness_say(
                 readiness, CHECK_BPF_LSM, CHECK_WARNING,
-                "The security modules of this kernel are %s, without bpf: host sessions on a guest's SPU "
-                "can be seen, not refused.",
+                "The security modules of this kernel are %s, without bpf: no BPF program is asked about a "
+                "host session, so level enforce cannot be had.",
                 list);
         if (r < 0)
                 return r;
@@ -158,14 +158,26 @@ int check_bpf_lsm(Readiness *readiness) {
                              "The security modules of this kernel are %s.", list);
 }
 
+/* Hands on what others have found out. */
+static int say_given(Readiness *readiness, CheckId id, CheckStatus status, const char *reason,
+                     const char *advice) {
+        int r;
+
+        r = readiness_say(readiness, id, status, "%s", reason ?: "No reason is known.");
+        return r < 0 || !advice ? r : readiness_advise(readiness, id, "%s", advice);
+}
+
 int check_trampolines(Readiness *readiness) {
         const ReadinessInput *input = readiness->input;
         CheckStatus status = input->trampolines == CHECK_FAILED ? CHECK_WARNING : input->trampolines;
-        int r;
 
-        r = readiness_say(readiness, CHECK_TRAMPOLINES, status, "%s",
-                          input->trampolines_reason ?: "No reason is known.");
-        return r < 0 || !input->trampolines_advice
-                       ? r
-                       : readiness_advise(readiness, CHECK_TRAMPOLINES, "%s", input->trampolines_advice);
+        return say_given(readiness, CHECK_TRAMPOLINES, status, input->trampolines_reason,
+                         input->trampolines_advice);
+}
+
+/* Fails where the configuration names a level that this host does not have: leases are refused then. */
+int check_level(Readiness *readiness) {
+        const ReadinessInput *input = readiness->input;
+
+        return say_given(readiness, CHECK_LEVEL, input->level, input->level_reason, input->level_advice);
 }

@@ -26,6 +26,7 @@ typedef enum CheckId {
         CHECK_BTF,
         CHECK_BPF_LSM,
         CHECK_TRAMPOLINES,
+        CHECK_LEVEL,
         _CHECK_N,
 } CheckId;
 
@@ -84,3 +85,4 @@ int check_memlock(Readiness *readiness);
 int check_btf(Readiness *readiness);
 int check_bpf_lsm(Readiness *readiness);
 int check_trampolines(Readiness *readiness);
+int check_level(Readiness *readiness);

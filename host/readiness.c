@@ -35,6 +35,7 @@ static const struct {
         [CHECK_BTF] = {"btf", check_btf},
         [CHECK_BPF_LSM] = {"bpf-lsm", check_bpf_lsm},
         [CHECK_TRAMPOLINES] = {"trampolines", check_trampolines},
+        [CHECK_LEVEL] = {"level", check_level},
 };
 
 const char *check_status_to_string(CheckStatus status) {

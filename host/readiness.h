@@ -46,6 +46,9 @@ typedef struct ReadinessInput {
                 trampolines; /* whether BPF programs of type fentry and LSM attach, as tried, and why not */
         const char *trampolines_reason;
         const char *trampolines_advice; /* or NULL */
+        CheckStatus level;              /* how well host sessions are kept off, and why no better */
+        const char *level_reason;
+        const char *level_advice; /* or NULL */
         bool memlock_managed;           /* the broker raises RLIMIT_MEMLOCK itself */
 } ReadinessInput;
 

@@ -88,6 +88,21 @@ class TestReading(TestCase):
         self.assertRegex(text, rf"(?m)^Charge: +{COMMAND[0]} of ")
         self.assertRegex(text, r"(?m)^Arbitration level: +none \(.+\)$")
 
+    def test_required_level(self):
+        """The level that is there, the levels below it, and no other."""
+        levels = ["none", "observe", "reserve", "enforce"]
+        for wanted in ("none", "observe"):
+            self.start(config=f"[Arbitration]\nLevel={wanted}\n")
+            host = self.json("status")
+            self.assertRegex(self.ask("status").out, rf"(?m)^Arbitration level: +{host['level']} \(")
+            had = host["level"] == wanted
+            for required in levels:
+                reached = levels.index(host["level"]) >= levels.index(required)
+                result = self.ask(f"check --require {required}", expect=DONE if had and reached else FAILED)
+                self.assertEqual(f"level {required} is required, and the broker has level {host['level']}: "
+                                 f"{host['levelReason']}" in result.err, not reached)
+                self.assertIn(f"(level {host['level']})", result.out)
+
     def test_refusals(self):
         self.start()
         self.ask("run --vm web --vcpus 1 --instance arm_spe_7 -- true", expect=FAILED)

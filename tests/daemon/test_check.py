@@ -45,8 +45,25 @@ class TestCheckHost(harness.TestCase):
         checks = self.checks(self.broker(simulate="biglittle"))
         self.assertEqual(checks["cpu"]["status"], "ok")
         self.assertEqual(checks["instances"]["status"], "ok")
-        for name in ("guest", "trampolines"):
+        for name in ("guest", "trampolines", "level"):
             self.assertEqual((checks[name]["status"], checks[name]["advice"]), ("unknown", None), name)
+
+    def test_level(self):
+        """What Describe has, in its words; and it fails where the configuration wants more than there is."""
+        for wanted in ("none", "observe", "reserve", "enforce"):
+            with self.subTest(wanted):
+                broker = self.broker(config=f"[Arbitration]\nLevel={wanted}\n")
+                host, check = broker.call("Describe")["host"], self.checks(broker)["level"]
+                self.assertIn(f"(level {host['level']})", check["reason"])
+                self.assertIn(host["levelReason"] or "", check["reason"])
+                had = host["level"] == wanted
+                self.assertEqual((check["status"], check["advice"] is None), ("ok" if had else "failed", had), check)
+                self.assertEqual("leases that may not share are refused" in check["reason"], not had)
+                if not had:
+                    request = {"vm": "a", "vcpus": 1}
+                    reason = self.refused("ArbitrationUnavailable", self.client(broker), "Acquire", request=request)
+                    self.assertEqual(reason, {"reason": host["levelReason"]})
+                    broker.call("Acquire", request=request | {"mode": "shared"})
 
     def test_looks_again(self):
         """After a rescan, at once, and by itself."""

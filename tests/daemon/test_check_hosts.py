@@ -16,9 +16,9 @@ GOLDEN = pathlib.Path(__file__).with_name("golden") / "check"
 UPDATE = os.environ.get("SPE_GOLDEN_UPDATE") == "1"
 
 NAMES = ["cpu", "firmware", "kpti", "driver-built", "driver-loaded", "driver-probe", "instances", "mem-sampling",
-         "perf-paranoid", "kvm", "kvm-mode", "guest", "memlock", "btf", "bpf-lsm", "trampolines"]
+         "perf-paranoid", "kvm", "kvm-mode", "guest", "memlock", "btf", "bpf-lsm", "trampolines", "level"]
 # What SPE in a guest does not depend on.
-NEVER_FAILS = {"mem-sampling", "perf-paranoid", "memlock", "btf", "bpf-lsm", "trampolines"}
+NEVER_FAILS = {"mem-sampling", "perf-paranoid", "memlock", "btf", "bpf-lsm", "trampolines", "level"}
 
 # The first check that fails, with a word of its advice; "" where nothing helps on this host.
 FIRST_FAILURE = {

@@ -26,10 +26,13 @@ static struct Script {
         uint64_t cost_usec; /* that it takes */
         uint64_t clock_offset_usec;
         BpfProbe bpf;
+        ArbitrationLevel level;
+        const char *level_reason;
+        bool has_arbiter; /* and it has advice */
 
         unsigned n_made, n_probed;
         ReadinessInput input; /* of the last */
-        char guest_reason[128], trampolines_reason[BPF_PROBE_REASON_MAX];
+        char guest_reason[128], trampolines_reason[BPF_PROBE_REASON_MAX], level_reason_told[256];
 } script;
 
 /* The clock goes on, and by the script's leaps. */
@@ -51,6 +54,23 @@ void bpf_probe(BpfProbe *ret_probe) {
         *ret_probe = script.bpf;
 }
 
+ArbitrationLevel arbitration_get_level(_unused_ const Arbitration *arbitration) {
+        return script.level;
+}
+
+const char *arbitration_get_reason(_unused_ const Arbitration *arbitration) {
+        return script.level_reason;
+}
+
+Arbiter *arbitration_get_arbiter(_unused_ const Arbitration *arbitration) {
+        return script.has_arbiter ? (Arbiter *)&script : NULL;
+}
+
+const char *arbiter_get_advice(const Arbiter *arbiter) {
+        assert_ptr_equal(arbiter, &script);
+        return "Boot another kernel.";
+}
+
 int readiness_check(const ReadinessInput *input, Check **ret_checks, size_t *ret_n) {
         Check *checks;
 
@@ -59,6 +79,7 @@ int readiness_check(const ReadinessInput *input, Check **ret_checks, size_t *ret
         (void)snprintf(script.guest_reason, sizeof(script.guest_reason), "%s", input->guest_reason);
         (void)snprintf(script.trampolines_reason, sizeof(script.trampolines_reason), "%s",
                        input->trampolines_reason);
+        (void)snprintf(script.level_reason_told, sizeof(script.level_reason_told), "%s", input->level_reason);
         script.clock_offset_usec += script.cost_usec;
         if (script.error)
                 return script.error;
@@ -83,12 +104,15 @@ const char *check_status_to_string(_unused_ CheckStatus status) {
         return "";
 }
 
+static const Config config = {.level = CONFIG_LEVEL_AUTO};
+
 static int setup(void **state) {
         Manager *manager = calloc(1, sizeof(*manager));
 
         assert_non_null(manager);
         script = (struct Script){.bpf = {.reason = "They do.", .advice = "None."}};
         manager->facts_fd = 42;
+        manager->config = (Config *)&config;
         *state = manager;
         return 0;
 }
@@ -144,7 +168,8 @@ static void assert_guest(GuestSupport first, GuestSupport second, CheckStatus st
                 {.name = "arm_spe_1", .guest = {.advice = "second's"}},
         };
         Topology topology = {.spus = spus, .n_spus = ELEMENTS_OF(spus)};
-        Manager manager = {.topology = &topology, .guest.kvm.advice = "nobody's"};
+        Manager manager = {
+                .topology = &topology, .guest.kvm.advice = "nobody's", .config = (Config *)&config};
 
         add_instance(&manager, "arm_spe_0", first, "because");
         add_instance(&manager, "arm_spe_1", second, "so");
@@ -212,7 +237,7 @@ static void test_trampolines(void **state) {
 
         (void)state;
         for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
-                Manager manager = {0};
+                Manager manager = {.config = (Config *)&config};
 
                 script.bpf.result = cases[i].result;
                 make(&manager);
@@ -232,6 +257,66 @@ static void test_trampolines_once(void **state) {
                 assert_int_equal(script.n_made, i);
                 assert_int_equal(script.n_probed, 1);
                 assert_string_equal(script.trampolines_reason, "They do.");
+        }
+}
+
+/* The level, with the words that Describe has, and what can be done about it. */
+static void test_level(void **state) {
+        static const struct {
+                ArbitrationLevel level, configured;
+                const char *unprotected;
+                bool foreign, has_arbiter;
+                CheckStatus status;
+                const char *reason, *advice; /* the broker's */
+                const char *told;
+        } cases[] = {
+                {ARBITRATION_LEVEL_ENFORCE, CONFIG_LEVEL_AUTO, NULL, false, true, CHECK_OK, NULL, NULL,
+                 "Host sessions that stand against leases are refused (level enforce)."},
+                {ARBITRATION_LEVEL_RESERVE, CONFIG_LEVEL_AUTO, NULL, false, true, CHECK_WARNING, "no LSM",
+                 "Boot another kernel.",
+                 "Host sessions are kept off leases, and more of them than need be (level reserve): no LSM."},
+                {ARBITRATION_LEVEL_RESERVE, CONFIG_LEVEL_AUTO, NULL, false, false, CHECK_WARNING, "no BPF",
+                 NULL,
+                 "Host sessions are kept off leases, and more of them than need be (level reserve): no BPF."},
+                {ARBITRATION_LEVEL_OBSERVE, CONFIG_LEVEL_AUTO, NULL, false, true, CHECK_WARNING, "no lock",
+                 "Boot another kernel.",
+                 "Host sessions are seen, and not kept off (level observe): no lock."},
+                /* The operator wants it so. */
+                {ARBITRATION_LEVEL_OBSERVE, ARBITRATION_LEVEL_OBSERVE, NULL, false, true, CHECK_OK, "so",
+                 NULL, "Host sessions are seen, and not kept off (level observe): so."},
+                {ARBITRATION_LEVEL_NONE, ARBITRATION_LEVEL_NONE, NULL, false, false, CHECK_OK, "so", NULL,
+                 "Host sessions are neither seen nor kept off (level none): so."},
+                /* The operator wants more than there is. */
+                {ARBITRATION_LEVEL_OBSERVE, ARBITRATION_LEVEL_ENFORCE, "no LSM", false, true, CHECK_FAILED,
+                 "no LSM",
+                 "Say Level=auto in section [Arbitration] of spe-broker.conf, or nothing, then: speadm "
+                 "reload",
+                 "Host sessions are seen, and not kept off (level observe), so leases that may not share "
+                 "are refused: no LSM."},
+                {ARBITRATION_LEVEL_NONE, CONFIG_LEVEL_AUTO, NULL, true, false, CHECK_UNKNOWN, "elsewhere",
+                 NULL, "Host sessions are neither seen nor kept off (level none): elsewhere."},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+                Config configured = {.level = cases[i].configured};
+                Manager manager = {
+                        .config = &configured,
+                        .foreign = cases[i].foreign,
+                        .model.unprotected_reason = cases[i].unprotected,
+                };
+
+                script.level = cases[i].level;
+                script.level_reason = cases[i].reason;
+                script.has_arbiter = cases[i].has_arbiter;
+                make(&manager);
+                assert_int_equal(script.input.level, cases[i].status);
+                assert_string_equal(script.level_reason_told, cases[i].told);
+                if (cases[i].advice)
+                        assert_string_equal(script.input.level_advice, cases[i].advice);
+                else
+                        assert_null(script.input.level_advice);
+                host_check_deinit(&manager.check);
         }
 }
 
@@ -298,6 +383,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_guest_of_none, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_trampolines, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_trampolines_once, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_level, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_foreign, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_share, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_error, setup, teardown),

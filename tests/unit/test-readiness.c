@@ -9,7 +9,8 @@
 static const char *const names[] = {"cpu",           "firmware",     "kpti",      "driver-built",
                                     "driver-loaded", "driver-probe", "instances", "mem-sampling",
                                     "perf-paranoid", "kvm",          "kvm-mode",  "guest",
-                                    "memlock",       "btf",          "bpf-lsm",   "trampolines"};
+                                    "memlock",       "btf",          "bpf-lsm",   "trampolines",
+                                    "level"};
 
 typedef struct Answers {
         Topology *topology;
@@ -29,6 +30,8 @@ static Answers *ask(const Tree *tree, Answers *answers) {
                 .guest_reason = "Not asked.",
                 .trampolines = CHECK_UNKNOWN,
                 .trampolines_reason = "Not tried.",
+                .level = CHECK_UNKNOWN,
+                .level_reason = "Not told.",
         };
         assert_int_equal(readiness_check(&answers->input, &answers->checks, &answers->n), 0);
         return answers;
@@ -220,6 +223,7 @@ static void test_running(void **state) {
                 .topology = answers.topology,
                 .guest = CHECK_UNKNOWN,
                 .trampolines = CHECK_UNKNOWN,
+                .level = CHECK_UNKNOWN,
         };
         assert_int_equal(fchmod(tree->fd, 0755), 0);
         assert_int_equal(fchmodat(tree->fd, "dev", 0755, 0), 0);
@@ -256,6 +260,9 @@ static void test_given(void **state) {
         answers.input.trampolines = CHECK_FAILED;
         answers.input.trampolines_reason = "No.";
         answers.input.trampolines_advice = "try again";
+        answers.input.level = CHECK_FAILED;
+        answers.input.level_reason = "Too low.";
+        answers.input.level_advice = "raise it";
         answers.input.memlock_managed = true;
         checks = answers.checks;
         n = answers.n;
@@ -267,6 +274,7 @@ static void test_given(void **state) {
         assert_check(&answers, "memlock", CHECK_OK,
                      "The broker raises RLIMIT_MEMLOCK for the leases that it grants.", NULL);
         assert_check(&answers, "trampolines", CHECK_WARNING, "No.", "try again");
+        assert_check(&answers, "level", CHECK_FAILED, "Too low.", "raise it");
         answers_done(&answers);
 }
 
