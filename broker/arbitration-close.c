@@ -71,19 +71,22 @@ void arbitration_lease_changed(Manager *manager, Lease *lease) {
 
 static void release_all(Manager *manager) {
         const Arbitration *arbitration = manager->arbitration;
+        CpuSet kept;
 
         if (cpuset_is_empty(reserve_get_held(arbitration->reserve)) &&
             cpuset_is_empty(&manager->sessions.unseen))
                 return;
 
-        arbitration_settle_held(manager, &CPUSET_NULL, &CPUSET_NULL);
+        arbitration_settle_held(manager, &CPUSET_NULL, &CPUSET_NULL, &kept);
 }
 
-void arbitration_settle(Manager *manager) {
+/* *@ret_kept: where what is held is to stay. */
+static void settle_closed(Manager *manager, CpuSet *ret_kept) {
         Arbitration *arbitration = manager->arbitration;
         CpuSet waited = CPUSET_NULL;
         ClosedCpus closed;
 
+        *ret_kept = CPUSET_NULL;
         if (arbitration->choice.level != ARBITRATION_LEVEL_RESERVE)
                 release_all(manager);
         if (arbitration->choice.level < ARBITRATION_LEVEL_RESERVE)
@@ -94,11 +97,19 @@ void arbitration_settle(Manager *manager) {
                 for (LeaseMode mode = 0; mode < _LEASE_MODE_MAX; mode++)
                         if (mode != LEASE_MODE_SHARED)
                                 cpuset_or(&waited, &manager->claims.by_mode[mode]);
-                arbitration_settle_held(manager, &closed.cpu_wide, &waited);
+                arbitration_settle_held(manager, &closed.cpu_wide, &waited, ret_kept);
                 return;
         }
 
         if (!is_closed(&closed, &arbitration->closed) || !is_closed(&arbitration->closed, &closed))
                 close_in_arbiter(arbitration, &closed);
         arbitration_settle_owners(manager);
+}
+
+void arbitration_settle(Manager *manager) {
+        Arbitration *arbitration = manager->arbitration;
+        CpuSet kept;
+
+        settle_closed(manager, &kept);
+        fdstore_sync(manager->fdstore, arbitration->arbiter, arbitration->reserve, &kept);
 }

@@ -128,11 +128,10 @@ static void arm_retry(Manager *manager, bool again, bool news) {
         sd_event_source_set_enabled(arbitration->retry_timer, SD_EVENT_ONESHOT);
 }
 
-/* What is held becomes @wanted, as far as SPUs have it on line; @waited: where others wait to hold. */
-void arbitration_settle_held(Manager *manager, const CpuSet *wanted, const CpuSet *waited) {
+void arbitration_settle_held(Manager *manager, const CpuSet *wanted, const CpuSet *waited, CpuSet *ret_kept) {
         Arbitration *arbitration = manager->arbitration;
         const InstanceTable *table = &manager->model.instances;
-        CpuSet before = manager->sessions.unseen, unseen = before, kept = CPUSET_NULL, surplus;
+        CpuSet before = manager->sessions.unseen, unseen = before, kept = CPUSET_NULL;
 
         if (arbitration->hold_anew)
                 reserve_look(arbitration->reserve, &manager->topology->online);
@@ -158,12 +157,8 @@ void arbitration_settle_held(Manager *manager, const CpuSet *wanted, const CpuSe
                                 cpuset_remove(&unseen, cpu);
         }
 
-        surplus = *reserve_get_held(arbitration->reserve);
-        cpuset_subtract(&surplus, &kept);
-        CPUSET_FOREACH(cpu, &surplus)
-                reserve_release(arbitration->reserve, cpu);
-
         cpuset_and(&unseen, &kept); /* of others nobody wants to know */
         arm_retry(manager, !cpuset_is_empty(&unseen), !cpuset_equal(&unseen, &before));
         set_unseen(manager, &unseen);
+        *ret_kept = kept;
 }

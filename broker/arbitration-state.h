@@ -73,8 +73,11 @@ void arbitration_settle_owners(Manager *manager);
 
 /* Holds the CPUs of @offer; RESERVE_E_BUSY: not all of them can be held. */
 int arbitration_hold(Manager *manager, const Offer *offer);
-/* What is held becomes @wanted, as far as SPUs have it on line. @waited: where others wait to hold. */
-void arbitration_settle_held(Manager *manager, const CpuSet *wanted, const CpuSet *waited);
+/*
+ * Holds @wanted, as far as SPUs have it on line; @waited: where others wait to hold. *@ret_kept: where what
+ * is held is to stay; the rest is let go of by fdstore_sync().
+ */
+void arbitration_settle_held(Manager *manager, const CpuSet *wanted, const CpuSet *waited, CpuSet *ret_kept);
 /* Asks the kernel again about those of @cpus on which somebody is whom nobody saw. True if one has gone. */
 bool arbitration_ask_unseen(Manager *manager, const CpuSet *cpus);
 int arbitration_on_retry(sd_event_source *source, uint64_t usec, void *userdata);

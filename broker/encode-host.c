@@ -93,7 +93,9 @@ void encode_host(JsonWriter *w, const char *key, const Manager *manager) {
         json_write_string(w, "level",
                           arbitration_level_to_string(arbitration_get_level(manager->arbitration)));
         json_write_string(w, "levelReason", arbitration_get_reason(manager->arbitration));
-        json_write_bool(w, "levelKept", false);
+        json_write_bool(w, "levelKept",
+                        arbitration_get_level(manager->arbitration) >= ARBITRATION_LEVEL_RESERVE &&
+                                fdstore_is_keeping(manager->fdstore));
         json_write_object_begin(w, "memlock");
         json_write_bool(w, "manage", false);
         json_write_bool(w, "able", false);

@@ -499,6 +499,11 @@ void fdstore_sync(FdStore *store, const Arbiter *arbiter, Reserve *reserve, cons
         NamedFd kept[FDSTORE_ARBITER_MAX];
         size_t n_kept = arbiter ? arbiter_get_kept(arbiter, kept, ELEMENTS_OF(kept)) : 0;
 
+        if (store->n_handed > 0)
+                return; /* what systemd has is not known yet */
+        if (n_kept > ELEMENTS_OF(kept))
+                n_kept = ELEMENTS_OF(kept);
+
         if (store->room > 0 && has_changed(store, kept, n_kept, reserve, wanted)) {
                 int r = store_wanted(store, kept, n_kept, reserve, wanted);
 

@@ -49,7 +49,7 @@ void fdstore_drop_rest(FdStore *store);
 /*
  * Brings the store to what @arbiter keeps (NULL: nothing) and to the held events of @wanted, and releases the
  * others: at once, or in a later call, after dropped(). Call it after each change of what is wanted; it looks
- * no further where nothing has changed.
+ * no further where nothing has changed. Before fdstore_drop_rest() it does nothing.
  */
 void fdstore_sync(FdStore *store, const Arbiter *arbiter, Reserve *reserve, const CpuSet *wanted);
 

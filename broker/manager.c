@@ -61,7 +61,7 @@ static int on_settle(_unused_ sd_event_source *source, void *userdata) {
 
 /* What is not wanted any more can be let go of now. */
 static void on_dropped(void *userdata) {
-        manager_mark_dirty(userdata, 0);
+        manager_mark_dirty(userdata, DIRTY_CLOSED);
 }
 
 static int on_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
@@ -240,6 +240,8 @@ static int first_config(Manager *manager) {
 int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_manager) {
         _cleanup_(manager_freep) Manager *manager = NULL;
         sd_id128_t boot_id;
+        NamedFd *handed;
+        size_t n_handed;
         int r;
 
         manager = calloc(1, sizeof(*manager));
@@ -283,7 +285,8 @@ int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_ma
         r = assign_load(manager);
         if (r < 0)
                 return r;
-        r = arbitration_new(manager, NULL, 0, &manager->arbitration);
+        handed = fdstore_get_handed(manager->fdstore, &n_handed);
+        r = arbitration_new(manager, handed, n_handed, &manager->arbitration);
         if (r < 0)
                 return r;
         r = host_events_new(manager, &manager->host_events);
@@ -292,8 +295,10 @@ int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_ma
         r = manager_rescan(manager);
         if (r < 0)
                 return r;
-        fdstore_drop_rest(manager->fdstore);
         settle(manager);
+        /* What an earlier process has left was in force until here. */
+        fdstore_drop_rest(manager->fdstore);
+        arbitration_settle(manager);
         assign_warn_unmatched(manager);
 
         *ret_manager = steal_ptr(manager);
