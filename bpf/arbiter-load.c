@@ -115,12 +115,53 @@ static void close_part(Arbiter *arbiter, ArbiterPart part) {
                 close(steal_fd(&arbiter->fds[part]));
 }
 
-/* The maps are taken over together or not at all: then nothing that is kept is of use. */
-static bool has_all_maps(Arbiter *arbiter) {
+/* Whether @fd is an object of that kind of BPF's, as the kernel calls its files. */
+static bool is_of_kind(int fd, const char *kind) {
+        char path[sizeof("/proc/self/fd/-2147483648")], target[64];
+        ssize_t n;
+
+        (void)snprintf(path, sizeof(path), "/proc/self/fd/%i", fd);
+        n = readlink(path, target, sizeof(target) - 1);
+        if (n < 0)
+                return false;
+        target[n] = '\0';
+        return strcmp(target, kind) == 0;
+}
+
+static bool is_map(int fd, const struct bpf_map *map) {
+        struct bpf_map_info info = {0};
+        __u32 size = sizeof(info);
+
+        return fd >= 0 && is_of_kind(fd, "anon_inode:bpf-map") &&
+               bpf_obj_get_info_by_fd(fd, &info, &size) == 0 && info.type == bpf_map__type(map) &&
+               info.key_size == bpf_map__key_size(map) && info.value_size == bpf_map__value_size(map) &&
+               info.max_entries == bpf_map__max_entries(map) && info.map_flags == bpf_map__map_flags(map);
+}
+
+static bool is_link(int fd, ArbiterPart part, const struct bpf_program *program) {
+        struct bpf_link_info info = {0};
+        __u32 size = sizeof(info);
+
+        if (fd < 0 || !is_of_kind(fd, "anon_inode:bpf_link") || bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
+                return false;
+
+        if (part == ARBITER_PART_RETURNING)
+                return info.type == BPF_LINK_TYPE_RAW_TRACEPOINT;
+        return info.type == BPF_LINK_TYPE_TRACING &&
+               info.tracing.attach_type == (__u32)bpf_program__expected_attach_type(program);
+}
+
+/*
+ * A name is no proof. The maps are taken over together or not at all: then nothing that is kept is of use.
+ */
+static bool has_all_maps(Arbiter *arbiter, const struct spe_arbiter *programs) {
         bool all = true;
 
-        for (size_t part = 0; part < _ARBITER_PART_MAPS; part++)
-                all = all && arbiter->fds[part] >= 0;
+        for (ArbiterPart part = 0; part < _ARBITER_PART_MAPS; part++)
+                all = all && is_map(arbiter->fds[part], map_of(programs, part));
+        for (ArbiterPart part = _ARBITER_PART_MAPS; part < _ARBITER_PART_MAX; part++)
+                if (!is_link(arbiter->fds[part], part, program_of(programs, part)))
+                        close_part(arbiter, part);
         if (!all)
                 for (size_t part = 0; part < _ARBITER_PART_MAX; part++)
                         close_part(arbiter, part);
@@ -155,7 +196,7 @@ static int load_programs(Arbiter *arbiter, ArbiterHook hook) {
                 if (part != ARBITER_PART_RETURNING && !hook_has_link[hook][part])
                         (void)bpf_program__set_autoload(program_of(programs, part), false);
         set_system_calls(programs);
-        if (has_all_maps(arbiter))
+        if (has_all_maps(arbiter, programs))
                 for (ArbiterPart part = 0; part < _ARBITER_PART_MAPS; part++) {
                         r = bpf_map__reuse_fd(map_of(programs, part), arbiter->fds[part]);
                         if (r < 0)
