@@ -89,5 +89,8 @@ int arbiter_read_holders(_unused_ const Arbiter *arbiter, pid_t **ret_processes,
         return 0;
 }
 
+void arbiter_forget_holder(_unused_ Arbiter *arbiter, _unused_ pid_t process) {
+}
+
 void arbiter_forget(_unused_ Arbiter *arbiter, _unused_ uint64_t id) {
 }

@@ -411,6 +411,13 @@ int arbiter_read_holders(const Arbiter *arbiter, pid_t **ret_processes, size_t *
         return 0;
 }
 
+void arbiter_forget_holder(Arbiter *arbiter, pid_t process) {
+        __u32 key = (__u32)process;
+
+        if (arbiter->hook == ARBITER_HOOK_TRACEPOINTS)
+                (void)bpf_map_delete_elem(arbiter_map(arbiter, ARBITER_PART_HOLDERS), &key);
+}
+
 void arbiter_forget(Arbiter *arbiter, uint64_t id) {
         if (arbiter->hook == ARBITER_HOOK_NONE ||
             bpf_map_delete_elem(arbiter_map(arbiter, ARBITER_PART_SESSIONS), &id) < 0)

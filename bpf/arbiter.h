@@ -160,5 +160,7 @@ int arbiter_iterate(Arbiter *arbiter, pid_t process);
  * some have none any more, or are gone. At others there are none. An array of the caller's.
  */
 int arbiter_read_holders(const Arbiter *arbiter, pid_t **ret_processes, size_t *ret_n);
+/* @process is gone. */
+void arbiter_forget_holder(Arbiter *arbiter, pid_t process);
 /* Takes an entry out that the kernel has denied; counted as drift. */
 void arbiter_forget(Arbiter *arbiter, uint64_t id);

@@ -89,11 +89,13 @@ static bool close_offer(Manager *manager, Question *question, const Offer *offer
         return true;
 }
 
-/* Whether a Busy may be none any more: the copy was old, something was entering, someone unseen has gone. */
+/* Whether a Busy may be none any more: the copy was old, something was entering, someone unseen or suspected
+ * has gone. */
 static bool is_over(Manager *manager, Question *question, const CpuSet *busy, bool news) {
         if (!question->asked) {
                 question->asked = true;
                 news |= arbitration_ask_unseen(manager, busy);
+                news |= session_doubt_ask(manager, busy);
         }
         if (manager->sessions.current || question->n_reads++ >= ENTERING_READS_MAX)
                 return news;

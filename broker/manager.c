@@ -285,6 +285,9 @@ int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_ma
         r = assign_load(manager);
         if (r < 0)
                 return r;
+        r = session_doubt_new(manager, &manager->doubt);
+        if (r < 0)
+                return r;
         handed = fdstore_get_handed(manager->fdstore, &n_handed);
         r = arbitration_new(manager, handed, n_handed, &manager->arbitration);
         if (r < 0)
@@ -321,6 +324,7 @@ Manager *manager_free(Manager *manager) {
                 assign_wait_free(LIST_FIRST(&manager->assign_waits));
 
         sessions_deafen(manager);
+        session_doubt_free(manager->doubt);
         arbitration_free(manager->arbitration);
         host_events_free(manager->host_events);
         fdstore_free(manager->fdstore);

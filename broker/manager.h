@@ -21,6 +21,7 @@
 #include "broker/host-events.h"
 #include "broker/lease.h"
 #include "broker/refusal.h"
+#include "broker/session-doubt.h"
 #include "broker/session.h"
 #include "host/topology.h"
 #include "policy/decide.h"
@@ -84,6 +85,7 @@ typedef struct Manager {
         LIST_HEAD(, AssignWait) assign_waits;
         Arbitration *arbitration;
         SessionTable sessions;
+        SessionDoubt *doubt; /* of some of them */
         CpuSet reassigned; /* CPUs whose assignments have changed: news for whoever watches */
         Counters counters;
 

@@ -37,13 +37,16 @@ static void note(SessionTable *table, int r) {
 }
 
 static void answer(Manager *manager) {
+        Arbiter *arbiter = arbitration_get_arbiter(manager->arbitration);
         SessionTable *table = &manager->sessions;
         uint64_t begin = clock_now_usec(), end, pause;
         bool changed;
         int r;
 
         /* First what was refused: by whom it was may be gone already in what is read then. */
-        r = arbiter_process(arbitration_get_arbiter(manager->arbitration), session_refused, manager);
+        r = arbiter_process(arbiter, session_refused, manager);
+        if (arbiter_get_hook(arbiter) == ARBITER_HOOK_TRACEPOINTS)
+                session_doubt_settle(manager); /* it may have been a close */
         if (r == 0)
                 r = sessions_read(manager, &changed);
         note(table, r);
@@ -107,6 +110,7 @@ int sessions_listen(Manager *manager) {
         manager->sessions.current = false;
         r = sessions_read(manager, &changed);
         note(&manager->sessions, r);
+        session_doubt_settle(manager); /* those who have them are watched from now on */
         return 0;
 }
 

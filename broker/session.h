@@ -36,6 +36,7 @@ typedef struct Session {
         bool told;           /* whoever watches knows of it, */
         bool told_contended; /* and that it is contended */
         bool met;            /* by the read that goes on */
+        bool doubted;        /* suspected, and whether it is dead the kernel cannot say (session-doubt.c) */
 } Session;
 
 /* A process on whose threads there are sessions. */

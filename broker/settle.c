@@ -204,6 +204,7 @@ void settle(Manager *manager) {
                 manager->dirty &= ~(unsigned)(DIRTY_CONTENTION | DIRTY_CLOSED);
         }
         arbitration_settle(manager);
+        session_doubt_watch(manager);
         if (manager->dirty_later)
                 manager_mark_dirty(manager, manager->dirty_later);
         manager->dirty_later = 0;

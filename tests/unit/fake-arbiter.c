@@ -317,6 +317,14 @@ int arbiter_read_holders(_unused_ const Arbiter *arbiter, pid_t **ret_processes,
         return 0;
 }
 
+void arbiter_forget_holder(_unused_ Arbiter *arbiter, pid_t process) {
+        FakeArbiter *fake = &fake_arbiter;
+
+        for (size_t i = 0; i < fake->n_holders; i++)
+                if (fake->holders[i] == process)
+                        fake->holders[i--] = fake->holders[--fake->n_holders];
+}
+
 void arbiter_forget(_unused_ Arbiter *arbiter, uint64_t id) {
         if (find_session(id))
                 take_out(id);

@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -25,16 +27,17 @@
 #include "util/cleanup.h"
 #include "util/cpuset.h"
 
-#define SPU         12U /* CPUs 0 to 3 */
-#define OTHER_SPU   13U /* CPUs 4 to 7 */
-#define NOT_A_LOCK  14U /* all CPUs, and does not exclude */
-#define NO_SAMPLING 15U /* refuses all */
+#define SPU         8U  /* CPUs 0 to 3 */
+#define OTHER_SPU   9U  /* CPUs 4 to 7 */
+#define NOT_A_LOCK  10U /* all CPUs, and does not exclude */
+#define NO_SAMPLING 11U /* refuses all */
 #define EVENTS_MAX  64
 #define THREAD      77
 #define THREAD_GONE 78
 
 typedef struct Event {
         int fd;
+        ino_t inode; /* a descriptor's number may be another file's later */
         uint32_t type;
         int cpu;
         bool detached; /* its CPU was off line */
@@ -45,6 +48,7 @@ static struct Kernel {
         int error;       /* fails with it */
         unsigned fail_n; /* the call that does, counted from 1; 0: all */
         unsigned n_calls;
+        bool shared;     /* SPU does not exclude */
         bool task_bound; /* somebody's on SPU */
         pid_t thread;    /* whose */
         CpuSet offline;
@@ -56,10 +60,14 @@ static struct Kernel {
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 static bool is_open(const Event *event) {
-        return event->fd >= 0 && fcntl(event->fd, F_GETFD) >= 0;
+        struct stat st;
+
+        return event->fd >= 0 && fstat(event->fd, &st) == 0 && st.st_ino == event->inode;
 }
 
 static bool excluded(uint32_t type, int cpu) {
+        if (kernel.shared)
+                return false;
         if (kernel.task_bound && type == SPU)
                 return true;
         for (unsigned i = 0; i < kernel.n_events; i++)
@@ -106,6 +114,7 @@ static int check_event(uint32_t type, int cpu) {
 
 static int model_perf_event_open(const struct perf_event_attr *attributes, pid_t pid, int cpu, int group_fd,
                                  unsigned long flags) {
+        struct stat st;
         Event event = {.type = attributes->type, .cpu = cpu};
 
         /* What the driver of an SPU would not take, or would take for more than was meant. */
@@ -122,15 +131,14 @@ static int model_perf_event_open(const struct perf_event_attr *attributes, pid_t
         errno = pid < 0 ? check_event(event.type, cpu) : check_task_bound(event.type, pid, cpu);
         if (errno)
                 return -1;
-        event.fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        event.fd = memfd_create("event", MFD_CLOEXEC);
         assert_true(event.fd >= 0);
+        assert_int_equal(fstat(event.fd, &st), 0);
+        event.inode = st.st_ino;
         if (pid >= 0)
                 return event.fd;
         if (kernel.moved == event.type)
                 event.type = SPU;
-        for (unsigned i = 0; i < kernel.n_events; i++)
-                if (kernel.events[i].fd == event.fd)
-                        kernel.events[i].fd = -1;
         assert_true(kernel.n_events < EVENTS_MAX);
         kernel.events[kernel.n_events++] = event;
         return event.fd;
@@ -172,14 +180,14 @@ int ioctl(int fd, unsigned long request, ...) {
 }
 
 /* A CPU goes off line: what is on it is no longer compared to, also when it is back. */
-static void take_off_line(unsigned cpu) {
+_unused_ static void take_off_line(unsigned cpu) {
         cpuset_add(&kernel.offline, cpu);
         for (unsigned i = 0; i < kernel.n_events; i++)
                 if (kernel.events[i].cpu == (int)cpu)
                         kernel.events[i].detached = true;
 }
 
-static unsigned count_open(void) {
+_unused_ static unsigned count_open(void) {
         unsigned n = 0;
 
         for (unsigned i = 0; i < kernel.n_events; i++)
@@ -188,7 +196,7 @@ static unsigned count_open(void) {
 }
 
 /* Somebody else's. */
-static int open_foreign(uint32_t type, int cpu) {
+_unused_ static int open_foreign(uint32_t type, int cpu) {
         struct perf_event_attr attributes = {.type = type, .size = sizeof(attributes), .disabled = 1};
 
         return model_perf_event_open(&attributes, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);

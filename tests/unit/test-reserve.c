@@ -113,7 +113,7 @@ static void test_another_type(void **state) {
         assert_true(reserve_get_kept(reserve, 1, name, &fd));
         assert_int_equal(fd, before);
         assert_true(fcntl(fd, F_GETFD) >= 0);
-        assert_string_equal(name, "reserve-12-1");
+        assert_string_equal(name, "reserve-8-1");
 
         /* Its PMU is back as another; the old event is not in the way. */
         take_off_line(1);
@@ -286,8 +286,8 @@ static void test_adopt(void **state) {
                 /* systemd's come without. */
                 assert_int_equal(fcntl(kept[i].fd, F_SETFD, 0), 0);
         }
-        assert_string_equal(names[0], "reserve-12-3");
-        assert_string_equal(names[1], "reserve-13-4");
+        assert_string_equal(names[0], "reserve-8-3");
+        assert_string_equal(names[1], "reserve-9-4");
 
         fd = kept[0].fd;
         reserve_adopt(second, kept, 2);
@@ -313,10 +313,10 @@ static void test_adopt_two(void **state) {
         take_off_line(1);
         kernel.offline = CPUSET_NULL;
         dead_type = open_foreign(OTHER_SPU, 5);
-        kept[0] = (NamedFd){"reserve-12-5", dead_type}; /* there is no such CPU of this PMU */
-        kept[1] = (NamedFd){"reserve-13-5", open_foreign(NOT_A_LOCK, 5)};
-        kept[2] = (NamedFd){"reserve-13-5", open_foreign(NOT_A_LOCK, 5)};
-        kept[3] = (NamedFd){"reserve-12-1", dead};
+        kept[0] = (NamedFd){"reserve-8-5", dead_type}; /* there is no such CPU of this PMU */
+        kept[1] = (NamedFd){"reserve-9-5", open_foreign(NOT_A_LOCK, 5)};
+        kept[2] = (NamedFd){"reserve-9-5", open_foreign(NOT_A_LOCK, 5)};
+        kept[3] = (NamedFd){"reserve-8-1", dead};
         reserve_adopt(reserve, kept, 4);
         assert_held(reserve, "5");
         assert_int_equal(kept[0].fd, dead_type);
@@ -331,25 +331,25 @@ static void test_adopt_garbage(void **state) {
                 "",
                 "reserve",
                 "reserve-",
-                "reserve-12",
-                "reserve-12-",
+                "reserve-8",
+                "reserve-8-",
                 "reserve--3",
-                "reserve-12-3-",
+                "reserve-8-3-",
                 "Reserve-12-3",
-                "reserve-12-3 ",
-                " reserve-12-3",
-                "reserve- 12-3",
-                "reserve-+12-3",
-                "reserve-12--3",
-                "reserve-12-03",
-                "reserve-012-3",
-                "reserve-0x12-3",
-                "reserve-12-4096",
+                "reserve-8-3 ",
+                " reserve-8-3",
+                "reserve- 8-3",
+                "reserve-+8-3",
+                "reserve-8--3",
+                "reserve-8-03",
+                "reserve-08-3",
+                "reserve-0x8-3",
+                "reserve-8-4096",
                 "reserve-4294967296-3",
-                "reserve-4294967308-3", /* 12, if it wrapped around */
-                "reserve-12-4294967299",
-                "reserve-12-18446744073709551619",
-                "reserve-00000000000000000000000000000000000000000012-3",
+                "reserve-4294967304-3", /* 8, if it wrapped around */
+                "reserve-8-4294967299",
+                "reserve-8-18446744073709551619",
+                "reserve-0000000000000000000000000000000000000000008-3",
                 "link-12-3",
         };
         _cleanup_(reserve_freep) Reserve *reserve = new_reserve();
@@ -365,11 +365,11 @@ static void test_adopt_garbage(void **state) {
         }
 
         /* A good name, and no event behind it. */
-        reserve_adopt(reserve, (NamedFd[]){{"reserve-12-3", -1}, {"reserve-12-3", file}}, 2);
+        reserve_adopt(reserve, (NamedFd[]){{"reserve-8-3", -1}, {"reserve-8-3", file}}, 2);
         assert_held(reserve, "");
         reserve_adopt(reserve, NULL, 0);
 
-        reserve_adopt(reserve, (NamedFd[]){{"reserve-12-3", event}}, 1);
+        reserve_adopt(reserve, (NamedFd[]){{"reserve-8-3", event}}, 1);
         assert_held(reserve, "3");
         (void)steal_fd(&event);
 }
