@@ -212,12 +212,15 @@ int arbiter_process(Arbiter *arbiter, ArbiterRefusalFn refused, void *userdata) 
         if (!arbiter->doorbell)
                 return 0;
 
-        /* Before the table is read: who changes it after that rings again. */
-        __atomic_store_n(&arbiter->control->rung, 0, __ATOMIC_SEQ_CST);
-        atomic_thread_fence(memory_order_seq_cst);
         arbiter->refused = refused;
         arbiter->userdata = userdata;
         r = ring_buffer__consume(arbiter->doorbell);
+
+        /* Before the table is read: who changes it after that rings again. But after the ring was emptied: a
+         * bell that came between would be taken out of it, and `rung` stay set (tests/models/doorbell.pml).
+         */
+        __atomic_store_n(&arbiter->control->rung, 0, __ATOMIC_SEQ_CST);
+        atomic_thread_fence(memory_order_seq_cst);
         return r < 0 ? r : 0;
 }
 
