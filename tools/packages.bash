@@ -12,7 +12,7 @@ packages_build=(gcc clang bpftool cmake ninja-build pkg-config scdoc "${packages
 packages_test_libraries=(libcmocka-dev)
 packages_test_fast=(g++ jq python3 "${packages_test_libraries[@]}")
 packages_test=(clang-tidy clang-format libclang-rt-14-dev systemd mandoc golang-go
-        golang-github-varlink-go-dev debhelper dpkg-dev lintian strace)
+        golang-github-varlink-go-dev debhelper dpkg-dev lintian strace spin)
 
 # What builds for arm64, and runs that here (qemu-user alone: nothing is registered with the kernel). The libraries are
 # those above, of arm64: tools/fetch-arm64 unpacks them beside the system.
