@@ -104,61 +104,111 @@ bool arbitration_ask_unseen(Manager *manager, const CpuSet *cpus) {
 }
 
 int arbitration_on_retry(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
-        manager_mark_dirty(userdata, DIRTY_CLOSED);
+        Manager *manager = userdata;
+
+        manager->arbitration->retry_due = true;
+        manager_mark_dirty(manager, DIRTY_CLOSED);
         return 0;
 }
 
-/* Tries again later, if @again: from the first pause on if it is @news. */
+/* Tries again later, if @again: from the first pause on if that is @news. */
 static void arm_retry(Manager *manager, bool again, bool news) {
         Arbitration *arbitration = manager->arbitration;
-        uint64_t pause = arbitration->retry_usec * 2, due;
+        uint64_t pause = arbitration->retry_usec * 2;
+        int enabled = SD_EVENT_OFF;
 
         if (!again) {
+                arbitration->retry_usec = 0;
                 sd_event_source_set_enabled(arbitration->retry_timer, SD_EVENT_OFF);
                 return;
         }
-        if (!news && sd_event_source_get_enabled(arbitration->retry_timer, NULL) > 0)
+        (void)sd_event_source_get_enabled(arbitration->retry_timer, &enabled);
+        if (!news && enabled != SD_EVENT_OFF)
                 return; /* its time will come */
 
-        if (news)
+        if (news || pause == 0)
                 pause = RETRY_FIRST_USEC;
         arbitration->retry_usec = pause < RETRY_MAX_USEC ? pause : RETRY_MAX_USEC;
-        due = manager_now_monotonic(manager) + arbitration->retry_usec;
-        sd_event_source_set_time(arbitration->retry_timer, due);
+        sd_event_source_set_time(arbitration->retry_timer,
+                                 manager_now_monotonic(manager) + arbitration->retry_usec);
         sd_event_source_set_enabled(arbitration->retry_timer, SD_EVENT_ONESHOT);
 }
 
-void arbitration_settle_held(Manager *manager, const CpuSet *wanted, const CpuSet *waited, CpuSet *ret_kept) {
+/*
+ * Where somebody is known to be, the kernel is asked again only if there is a reason to believe that this is
+ * over: the pause is, the host has changed, or what sessions there are.
+ */
+static bool is_to_be_tried(Manager *manager) {
         Arbitration *arbitration = manager->arbitration;
-        const InstanceTable *table = &manager->model.instances;
-        CpuSet before = manager->sessions.unseen, unseen = before, kept = CPUSET_NULL;
+        uint64_t generation = manager->sessions.generation;
+        bool tried;
 
+        tried = !arbitration->retry_due && !arbitration->hold_anew &&
+                generation == arbitration->tried_generation;
+        arbitration->retry_due = arbitration->hold_anew = false;
+        arbitration->tried_generation = generation;
+        return !tried;
+}
+
+/* Where the kernel has a reason, which is seen, to refuse us. */
+static void seen_cpus(const Manager *manager, CpuSet *ret_cpus) {
+        const Session *session;
+
+        *ret_cpus = manager->model.sessions.cpu_wide;
+        TAILQ_FOREACH(session, &manager->sessions.all, link)
+                if (session->target && session->instance)
+                        cpuset_or(ret_cpus, &session->instance->cpus);
+}
+
+/* Holds what is @wanted of @instance, and asks about what is @waited for. */
+static void settle_instance(Manager *manager, const Instance *instance, const CpuSet *wanted,
+                            const CpuSet *waited, CpuSet *unseen, CpuSet *there) {
+        const Arbitration *arbitration = manager->arbitration;
+        CpuSet hold_cpus = *wanted, ask_cpus = *waited;
+
+        cpuset_or(there, &instance->effective);
+        cpuset_and(&hold_cpus, &instance->effective);
+        CPUSET_FOREACH(cpu, &hold_cpus)
+                (void)hold(manager->arbitration, instance, cpu, unseen);
+
+        cpuset_and(&ask_cpus, &instance->effective);
+        CPUSET_FOREACH(cpu, &ask_cpus)
+                if (is_free(arbitration, instance, cpu))
+                        cpuset_remove(unseen, cpu);
+}
+
+void arbitration_settle_held(Manager *manager, const CpuSet *wanted, const CpuSet *waited, CpuSet *ret_kept) {
+        CpuSet before = manager->sessions.unseen, unseen = before, to_hold = *wanted, to_ask = *waited;
+        const InstanceTable *table = &manager->model.instances;
+        Arbitration *arbitration = manager->arbitration;
+        CpuSet there = CPUSET_NULL, seen, cared_for;
+
+        seen_cpus(manager, &seen);
         if (arbitration->hold_anew)
                 reserve_look(arbitration->reserve, &manager->topology->online);
-        arbitration->hold_anew = false;
-
-        for (size_t i = 0; i < table->n; i++) {
-                const Instance *instance = table->entries[i];
-                CpuSet cpus = *wanted, asked = *waited;
-
-                if (instance->state != INSTANCE_STATE_READY)
-                        continue;
-                cpuset_and(&cpus, &instance->effective);
-                cpuset_or(&kept, &cpus);
-                CPUSET_FOREACH(cpu, &cpus)
-                        (void)hold(arbitration, instance, cpu, &unseen);
-
-                cpuset_and(&asked, &instance->effective);
-                cpuset_subtract(&asked, &cpus);
-                cpuset_and(&asked, &before);
-                cpuset_or(&kept, &asked);
-                CPUSET_FOREACH(cpu, &asked)
-                        if (is_free(arbitration, instance, cpu))
-                                cpuset_remove(&unseen, cpu);
+        if (is_to_be_tried(manager)) {
+                cpuset_and(&to_ask, &before);
+                cpuset_subtract(&to_ask, wanted);
+        } else {
+                cpuset_subtract(&to_hold, &before);
+                cpuset_subtract(&to_hold, &seen);
+                to_ask = CPUSET_NULL;
         }
 
-        cpuset_and(&unseen, &kept); /* of others nobody wants to know */
+        for (size_t i = 0; i < table->n; i++)
+                if (table->entries[i]->state == INSTANCE_STATE_READY)
+                        settle_instance(manager, table->entries[i], &to_hold, &to_ask, &unseen, &there);
+
+        /* Those that are seen are waited for like any session; of CPUs that nobody wants, nobody wants to
+         * know. */
+        cared_for = *wanted;
+        cpuset_or(&cared_for, waited);
+        cpuset_and(&cared_for, &there);
+        cpuset_subtract(&cared_for, &seen);
+        cpuset_and(&unseen, &cared_for);
         arm_retry(manager, !cpuset_is_empty(&unseen), !cpuset_equal(&unseen, &before));
         set_unseen(manager, &unseen);
-        *ret_kept = kept;
+
+        *ret_kept = *wanted;
+        cpuset_and(ret_kept, &there);
 }

@@ -239,6 +239,9 @@ int arbitration_new(Manager *manager, NamedFd *kept, size_t n_kept, Arbitration 
                               arbitration_on_retry, manager);
         if (r < 0)
                 return r;
+        r = sd_event_source_set_enabled(arbitration->retry_timer, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
         r = reserve_new(&arbitration->reserve);
         if (r < 0)
                 return r;

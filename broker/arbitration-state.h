@@ -32,7 +32,9 @@ struct Arbitration {
 
         Reserve *reserve;
         bool hold_anew; /* instances or their CPUs are others: what is held may be nothing any more */
-        bool told_hold; /* that something could not be held, for another reason than a session */
+        uint64_t tried_generation; /* of the copy of the table of sessions, when that was tried last */
+        bool retry_due;            /* the pause is over */
+        bool told_hold;            /* that something could not be held, for another reason than a session */
         sd_event_source *retry_timer;
         uint64_t retry_usec; /* the pause before the next try */
 

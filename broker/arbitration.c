@@ -152,6 +152,7 @@ int arbitration_decide(Manager *manager, LeaseRequest *request, const Claims *ah
                 .pid = lease_request_get_owner(request)->pid,
                 .known = request->known,
                 .ahead = ahead,
+                .asked = ahead != &manager->claims, /* by settle(), for those that wait */
         };
 
         return answer(manager, &question, ret_decision);

@@ -60,13 +60,16 @@ static const Session *find_session(Pass *pass, const Lease *lease, CpuSet *ret_c
 }
 
 /* The sentence that a lease is told; NULL without memory. */
-static char *name_session(const Session *session, const CpuSet *cpus) {
+static char *name_session(const Session *session, const CpuSet *cpus, const CpuSet *unseen) {
         char text[CPUSET_TEXT_MAX];
         char *sentence;
         int n;
 
         cpuset_format(cpus, text, sizeof(text));
-        if (!session)
+        if (!session && cpuset_is_subset(cpus, unseen))
+                n = asprintf(&sentence, "somebody whom the broker cannot see has a host session on CPUs %s",
+                             text);
+        else if (!session)
                 n = asprintf(&sentence, "host sessions reach CPUs %s", text);
         else if (session->kind == SESSION_KIND_CPU)
                 n = asprintf(&sentence,
@@ -88,7 +91,8 @@ static void tell(Pass *pass, Lease *lease, bool contended, const CpuSet *by_sess
 
         if (!cpuset_is_empty(by_sessions)) {
                 session = find_session(pass, lease, &cpus);
-                sentence = name_session(session, session ? &cpus : by_sessions);
+                sentence =
+                        name_session(session, session ? &cpus : by_sessions, &pass->manager->sessions.unseen);
         }
 
         news = lease->contended != contended || strcmp(lease->contention ?: "", sentence ?: "") != 0;
@@ -108,6 +112,7 @@ static void settle_lease(Pass *pass, Lease *lease) {
         LeaseMode mode = lease->request.policy.mode;
         CpuSet by_sessions = CPUSET_NULL;
         bool by_revoked;
+        CpuSet unseen;
 
         if (lease->state == LEASE_STATE_REVOKED)
                 by_revoked = cpuset_intersects(&lease->cpus, exclusive);
@@ -124,6 +129,12 @@ static void settle_lease(Pass *pass, Lease *lease) {
                 cpuset_and(&by_sessions, &lease->cpus);
                 if (target)
                         cpuset_or(&target->leased, &lease->cpus);
+        }
+
+        if (is_protected(lease)) {
+                unseen = pass->manager->sessions.unseen;
+                cpuset_and(&unseen, &lease->cpus);
+                cpuset_or(&by_sessions, &unseen);
         }
 
         tell(pass, lease, by_revoked || !cpuset_is_empty(&by_sessions), &by_sessions);

@@ -183,36 +183,50 @@ size_t fake_count(void) {
         return fake_arbiter.n_sessions;
 }
 
-/* Everything is in fake_arbiter: what the broker holds is only a name for it. */
-static Arbiter *handle(void) {
-        return (Arbiter *)&fake_arbiter;
-}
+/* Everything else is in fake_arbiter: that of the one that was made last, which takes over from the one
+ * before. */
+struct Arbiter {
+        ArbiterHook hook;
+};
+
+static const Arbiter *last;
 
 int arbiter_new(ArbiterHook highest, _unused_ NamedFd *kept, _unused_ size_t n_kept, Arbiter **ret_arbiter) {
-        assert_false(fake_arbiter.there);
+        Arbiter *arbiter;
+
+        if (fake_arbiter.new_error < 0)
+                return fake_arbiter.new_error;
+
+        arbiter = calloc(1, sizeof(*arbiter));
+        assert_non_null(arbiter);
+        arbiter->hook = highest < fake_arbiter.hook ? highest : fake_arbiter.hook;
         fake_arbiter.there = true;
-        fake_arbiter.used = highest < fake_arbiter.hook ? highest : fake_arbiter.hook;
-        *ret_arbiter = handle();
+        fake_arbiter.used = arbiter->hook;
+        fake_arbiter.closed = (ArbiterClosed){0};
+        fake_arbiter.n_owners = 0;
+        last = *ret_arbiter = arbiter;
         return 0;
 }
 
 Arbiter *arbiter_free(Arbiter *arbiter) {
-        if (!arbiter)
-                return NULL;
+        if (arbiter && arbiter == last) {
+                last = NULL;
+                fake_arbiter.there = false;
+                fake_arbiter.used = ARBITER_HOOK_NONE;
+                fake_arbiter.closed = (ArbiterClosed){0};
+                fake_arbiter.n_owners = 0;
+        }
 
-        assert_true(fake_arbiter.there);
-        fake_arbiter.there = false;
-        fake_arbiter.closed = (ArbiterClosed){0};
-        fake_arbiter.n_owners = 0;
+        free(arbiter);
         return NULL;
 }
 
-ArbiterHook arbiter_get_hook(_unused_ const Arbiter *arbiter) {
-        return fake_arbiter.used;
+ArbiterHook arbiter_get_hook(const Arbiter *arbiter) {
+        return arbiter->hook;
 }
 
-const char *arbiter_get_reason(_unused_ const Arbiter *arbiter) {
-        return fake_arbiter.used == ARBITER_HOOK_LSM ? NULL : "this kernel is a fake";
+const char *arbiter_get_reason(const Arbiter *arbiter) {
+        return arbiter->hook == ARBITER_HOOK_LSM ? NULL : "this kernel is a fake";
 }
 
 const char *arbiter_get_advice(_unused_ const Arbiter *arbiter) {
@@ -227,8 +241,8 @@ size_t arbiter_get_kept(_unused_ const Arbiter *arbiter, _unused_ NamedFd *kept,
         return 0;
 }
 
-int arbiter_get_fd(_unused_ const Arbiter *arbiter) {
-        return fake_arbiter.bell;
+int arbiter_get_fd(const Arbiter *arbiter) {
+        return arbiter->hook == ARBITER_HOOK_NONE ? -1 : fake_arbiter.bell;
 }
 
 int arbiter_process(_unused_ Arbiter *arbiter, ArbiterRefusalFn refused, void *userdata) {
@@ -252,7 +266,9 @@ int arbiter_set_pmus(_unused_ Arbiter *arbiter, const ArbiterPmu *pmus, size_t n
         return 0;
 }
 
-void arbiter_close(_unused_ Arbiter *arbiter, const ArbiterClosed *closed) {
+void arbiter_close(Arbiter *arbiter, const ArbiterClosed *closed) {
+        assert_ptr_equal(arbiter, last);
+        fake_arbiter.n_closes++;
         fake_arbiter.closed = *closed;
         if (fake_arbiter.closed_fn)
                 fake_arbiter.closed_fn();
@@ -287,6 +303,8 @@ int arbiter_read(_unused_ const Arbiter *arbiter, ArbiterSession **ret_sessions,
         ArbiterSession *sessions;
 
         fake->n_reads++;
+        if (fake->read_fn)
+                fake->read_fn();
         if (fake->read_error < 0)
                 return fake->read_error;
 

@@ -20,8 +20,10 @@ typedef struct FakeOwner {
 typedef struct FakeArbiter {
         /* Set by a test. */
         ArbiterHook hook;         /* the best that this kernel has */
+        int new_error;            /* what arbiter_new() fails with; 0: it works */
         int read_error;           /* what arbiter_read() fails with; 0: it works */
         bool entering;            /* events that open stay undecided until fake_decide() */
+        void (*read_fn)(void);    /* called within arbiter_read(), before the table is looked at */
         void (*iterate_fn)(void); /* called within arbiter_iterate(): what it finds */
         void (*closed_fn)(void);  /* called within arbiter_close(), when the CPUs are closed: a race */
 
@@ -33,6 +35,7 @@ typedef struct FakeArbiter {
         ArbiterPmu *pmus;
         size_t n_pmus;
         unsigned n_reads;
+        unsigned n_closes;
         unsigned n_iterations;
 
         /* The kernel's. */
