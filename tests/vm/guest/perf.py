@@ -10,7 +10,8 @@ import struct
 
 SYSCALL = {"x86_64": 298, "aarch64": 241}[platform.machine()]
 ATTR_SIZE = 112  # PERF_ATTR_SIZE_VER5: as far as the members that are used
-DISABLED, EXCLUDE_IDLE, FREQ = 1 << 0, 1 << 7, 1 << 10
+SOFTWARE, DUMMY = 1, 9  # PERF_TYPE_SOFTWARE, PERF_COUNT_SW_DUMMY
+DISABLED, INHERIT, EXCLUDE_IDLE, FREQ = 1 << 0, 1 << 1, 1 << 7, 1 << 10
 PERIOD = 4096
 CLOEXEC = 8
 AUX_OFFSET, AUX_SIZE = 1072, 1080  # in struct perf_event_mmap_page
@@ -21,11 +22,11 @@ NAMES = errno.errorcode | {errno.EOPNOTSUPP: "EOPNOTSUPP"}
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def event(pmu_type, pid=-1, cpu=-1, config=0, flags=0):
-    """The descriptor of a new event, or OSError."""
+def event(pmu_type, pid=-1, cpu=-1, config=0, flags=0, group=-1):
+    """The descriptor of a new event, or OSError. group: the descriptor of its leader."""
     attr = struct.pack("=IIQQQQQ", pmu_type, ATTR_SIZE, config, PERIOD, 0, 0, DISABLED | flags)
     buffer = ctypes.create_string_buffer(attr.ljust(ATTR_SIZE, b"\0"), ATTR_SIZE)
-    fd = libc.syscall(SYSCALL, buffer, pid, cpu, -1, CLOEXEC)
+    fd = libc.syscall(SYSCALL, buffer, pid, cpu, group, CLOEXEC)
     if fd < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -44,6 +45,18 @@ def outcome(*arguments, **kwargs):
 def map_data(fd):
     """Maps the event's first data pages, which keeps it when it is closed."""
     return mmap.mmap(fd, 2 * mmap.PAGESIZE)
+
+
+def map_alone(fd):
+    """Maps the event's first data pages, without a descriptor of it (Python's mmap has one of its own); returns what
+    takes them away."""
+    size = 2 * mmap.PAGESIZE
+    libc.mmap.restype = ctypes.c_void_p
+    address = libc.mmap(None, ctypes.c_size_t(size), mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd,
+                        ctypes.c_long(0))
+    if address == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), "mmap")
+    return lambda: libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(size))
 
 
 def map_aux(fd, size):
