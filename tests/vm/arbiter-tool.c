@@ -13,6 +13,7 @@
  *   iterate PID          0: all processes
  *   forget ID
  *   own PMUTYPE CPU      holds an event of its own
+ *   disown               lets all of these go
  *   wait MILLISECONDS    for the doorbell
  */
 
@@ -207,8 +208,14 @@ static void do_iterate(Arbiter *arbiter, const char *process) {
                 (void)printf("{}\n");
 }
 
+static Reserve *reserve;
+
+static void do_disown(void) {
+        reserve = reserve_free(reserve);
+        (void)printf("{}\n");
+}
+
 static void do_own(const char *pmu_type, const char *cpu) {
-        static Reserve *reserve;
         int r = reserve ? 0 : reserve_new(&reserve);
 
         if (r == 0)
@@ -226,11 +233,14 @@ static void do_wait(const Arbiter *arbiter, const char *milliseconds) {
 static void obey(Arbiter **arbiter, char *const *words, size_t n) {
         const char *verb = words[0], *first = n > 1 ? words[1] : NULL, *second = n > 2 ? words[2] : NULL;
 
-        if (strcmp(verb, "new") == 0)
+        if (strcmp(verb, "new") == 0) {
                 do_new(arbiter, first);
-        else if (!*arbiter)
+                return;
+        }
+        if (!*arbiter)
                 exit(2);
-        else if (strcmp(verb, "again") == 0)
+
+        if (strcmp(verb, "again") == 0)
                 do_again(arbiter, first);
         else if (strcmp(verb, "pmus") == 0)
                 do_pmus(*arbiter, words + 1, n - 1);
@@ -246,6 +256,8 @@ static void obey(Arbiter **arbiter, char *const *words, size_t n) {
                 do_counters(*arbiter);
         else if (strcmp(verb, "iterate") == 0)
                 do_iterate(*arbiter, first);
+        else if (strcmp(verb, "disown") == 0)
+                do_disown();
         else if (strcmp(verb, "own") == 0)
                 do_own(first, second);
         else if (strcmp(verb, "wait") == 0)

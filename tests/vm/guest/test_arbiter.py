@@ -152,6 +152,8 @@ class TestSeen(ArbiterCase):
 
     def test_own(self):
         """What the broker opens itself is not told of, nor refused where others' are."""
+        self.addCleanup(self.arbiter.say, "disown")
+        before = self.arbiter.counters()["drifted"]
         self.hold(self.second, cpu=2)
         if self.arbiter.hook == "lsm":
             self.arbiter.close_cpus(cpu_wide="0-1")
@@ -159,11 +161,11 @@ class TestSeen(ArbiterCase):
         self.assertEqual(self.arbiter.say("own", self.first, 1)["result"], 0)
         self.arbiter.say("iterate", 0)
         self.assertEqual(self.sessions(), [("arm_spe_1", 2, False)])
-        self.arbiter.again(self.hook)
+        self.arbiter.again(BEST)
         self.assertEqual(self.arbiter.say("own", self.first, 0)["result"], 0)
         self.arbiter.say("iterate", 0)
         self.assertEqual(self.sessions(), [("arm_spe_1", 2, False)])
-        self.assertEqual(self.arbiter.counters()["drifted"], 0)
+        self.assertEqual(self.arbiter.counters()["drifted"], before)
 
     def test_before(self):
         """What was open before, the iterator finds, once however many descriptors there are."""
@@ -178,15 +180,19 @@ class TestSeen(ArbiterCase):
 
     def test_doorbell(self):
         """Opens and closes ring, once until it is heard; other events and their ends do not."""
+        def quiet():
+            # At tracepoints, whatever is closed by somebody who had a session rings.
+            return BEST == "tracepoints" or not self.arbiter.say("wait", 0)["rung"]
+
         self.arbiter.refusals()
-        self.assertFalse(self.arbiter.say("wait", 0)["rung"])
+        self.assertTrue(quiet())
         self.hold(perf.SOFTWARE, cpu=0, config=perf.DUMMY)
-        self.assertFalse(self.arbiter.say("wait", 0)["rung"])
+        self.assertTrue(quiet())
         for _ in range(2):
             fd = perf.event(self.first, cpu=0)
             self.assertTrue(self.arbiter.say("wait", 10000)["rung"])
             self.assertEqual(self.arbiter.refusals(), [])
-            self.assertFalse(self.arbiter.say("wait", 0)["rung"])
+            self.assertTrue(quiet())
             os.close(fd)
             self.assertTrue(self.arbiter.say("wait", 10000)["rung"])
             self.arbiter.refusals()
