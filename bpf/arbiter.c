@@ -94,10 +94,7 @@ static int take_notice(void *userdata, void *data, size_t size) {
 static int find_open(Arbiter *arbiter) {
         int r;
 
-        r = arbiter_watch_returns(arbiter);
-        if (r < 0)
-                return r;
-
+        (void)arbiter_watch_returns(arbiter); /* without it, the next look at all files finds them */
         /* Waits until no CPU is in a program, nor in the kernel's code of before, that it has not left since:
          * all that were entered with the older sets have reached the table. A kernel that cannot tell
          * (nohz_full) refuses, and then what the iterator misses is met by the programs that are attached. */
@@ -339,9 +336,13 @@ static int copy_table(const Arbiter *arbiter, size_t *ret_n) {
         return 0;
 }
 
+static bool is_unseen(const Arbiter *arbiter, const ArbiterEntry *entry) {
+        return entry->seen < load(&arbiter->control->iteration) &&
+               entry->opened_nsec < load(&arbiter->control->iterated_nsec);
+}
+
 int arbiter_read(const Arbiter *arbiter, ArbiterSession **ret_sessions, size_t *ret_n) {
         ArbiterSession *sessions;
-        uint64_t iteration, iterated;
         size_t n = 0;
         int r;
 
@@ -359,14 +360,12 @@ int arbiter_read(const Arbiter *arbiter, ArbiterSession **ret_sessions, size_t *
         sessions = calloc(n, sizeof(*sessions));
         if (!sessions)
                 return -ENOMEM;
-        iteration = load(&arbiter->control->iteration);
-        iterated = load(&arbiter->control->iterated_nsec);
         for (size_t i = 0; i < n; i++) {
                 const ArbiterEntry *entry = &arbiter->entries[i];
 
                 to_session(entry, &sessions[i]);
                 sessions[i].id = arbiter->keys[i];
-                sessions[i].unseen = entry->seen < iteration && entry->opened_nsec < iterated;
+                sessions[i].unseen = is_unseen(arbiter, entry);
         }
 
         *ret_sessions = sessions;
@@ -422,8 +421,15 @@ void arbiter_forget_holder(Arbiter *arbiter, pid_t process) {
 }
 
 void arbiter_forget(Arbiter *arbiter, uint64_t id) {
-        if (arbiter->hook == ARBITER_HOOK_NONE ||
-            bpf_map_delete_elem(arbiter_map(arbiter, ARBITER_PART_SESSIONS), &id) < 0)
+        ArbiterEntry entry;
+        int map;
+
+        if (arbiter->hook == ARBITER_HOOK_NONE)
+                return;
+        map = arbiter_map(arbiter, ARBITER_PART_SESSIONS);
+        /* The address may be another event's by now. */
+        if (bpf_map_lookup_elem(map, &id, &entry) < 0 || !is_unseen(arbiter, &entry) ||
+            bpf_map_delete_elem(map, &id) < 0)
                 return;
 
         __atomic_fetch_add(&arbiter->control->drifted, 1, __ATOMIC_SEQ_CST);

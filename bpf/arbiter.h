@@ -162,5 +162,6 @@ int arbiter_iterate(Arbiter *arbiter, pid_t process);
 int arbiter_read_holders(const Arbiter *arbiter, pid_t **ret_processes, size_t *ret_n);
 /* @process is gone. */
 void arbiter_forget_holder(Arbiter *arbiter, pid_t process);
-/* Takes an entry out that the kernel has denied; counted as drift. */
+/* Takes an entry out that is unseen, and that the kernel has denied; counted as drift. One that is not unseen
+ * (it was met, or is another of the same address) stays. */
 void arbiter_forget(Arbiter *arbiter, uint64_t id);

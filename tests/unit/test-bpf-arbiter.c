@@ -180,22 +180,6 @@ static void test_after_iteration(void **state) {
         end(fd);
 }
 
-static void test_one_process(void **state) {
-        uint64_t id;
-        int fd;
-
-        (void)state;
-        fd = open_event(0, -1);
-        id = get_mine().id;
-        arbiter_forget(arbiter, id);
-        assert_int_equal(arbiter_iterate(arbiter, getppid()), 0);
-        assert_false(have_mine());
-        assert_int_equal(arbiter_iterate(arbiter, getpid()), 0);
-        assert_true(get_mine().id == id);
-        assert_true(get_mine().opened_nsec == 0);
-        end(fd);
-}
-
 static bool wait_for_bell(int milliseconds) {
         struct pollfd doorbell = {.fd = arbiter_get_fd(arbiter), .events = POLLIN};
 
@@ -284,6 +268,47 @@ static void send_fd(int socket, int fd) {
                 .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
         memcpy(CMSG_DATA(header), &fd, sizeof(fd));
         assert_int_equal(sendmsg(socket, &message, 0), 1);
+}
+
+static int receive_fd(int socket) {
+        char byte, control[CMSG_SPACE(sizeof(int))];
+        struct iovec data = {.iov_base = &byte, .iov_len = 1};
+        struct msghdr message = {
+                .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+        int fd;
+
+        assert_int_equal(recvmsg(socket, &message, MSG_CMSG_CLOEXEC), 1);
+        assert_int_equal(message.msg_controllen, sizeof(control));
+        memcpy(&fd, control + CMSG_LEN(0), sizeof(fd));
+        return fd;
+}
+
+/* What nobody had when all were looked at is found with whom it is looked for; who has it stays. */
+static void test_one_process(void **state) {
+        ArbiterSession session;
+        int sockets[2], fd;
+
+        (void)state;
+        name_pmu(false);
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+        fd = open_event(0, -1);
+        send_fd(sockets[0], fd);
+        close(fd);
+        name_pmu(true);
+        assert_false(have_mine());
+
+        fd = receive_fd(sockets[1]);
+        assert_int_equal(arbiter_iterate(arbiter, getppid()), 0);
+        assert_false(have_mine());
+        assert_int_equal(arbiter_iterate(arbiter, getpid()), 0);
+        session = get_mine();
+        assert_true(session.opened_nsec == 0);
+        assert_false(session.unseen);
+        arbiter_forget(arbiter, session.id);
+        assert_true(have_mine());
+        end(fd);
+        close(sockets[0]);
+        close(sockets[1]);
 }
 
 /* Of what is in flight the iterator sees nothing, and claims nothing but that. */
