@@ -15,16 +15,9 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "vm/guest"))
 import perf  # noqa: E402 (found through the line above)
 
 TOO_MANY = 4200  # more than are looked at
-SOFTWARE, DUMMY = 1, 9  # PERF_TYPE_SOFTWARE, PERF_COUNT_SW_DUMMY: of a PMU that every machine has
+DUMMY = 9  # PERF_COUNT_SW_DUMMY: of a PMU that every machine has
 CLOCKS_APART_USEC = 10_000  # less than a new daemon takes
 OBSERVE = "[Arbitration]\nLevel=observe\n"
-
-
-def software(root):
-    """The PMU for software events stands for an SPU."""
-    host = tree.Tree(root, cpus=f"0-{os.cpu_count() - 1}")
-    host.instance("arm_spe_0", f"0-{os.cpu_count() - 1}", type=SOFTWARE)
-    return host
 
 
 class TestCase(harness.TestCase):
@@ -129,12 +122,12 @@ class TestKept(TestCase):
         self.assertFalse(host["levelKept"], "nothing is kept off")
 
     def observer(self, **kwargs):
-        return self.service_of(tree=software, config=OBSERVE, **kwargs)
+        return self.service_of(tree=tree.software, config=OBSERVE, **kwargs)
 
     service_of = TestCase.service
 
     def event(self, cpu):
-        fd = perf.event(SOFTWARE, cpu=cpu, config=DUMMY)
+        fd = perf.event(tree.PERF_TYPE_SOFTWARE, cpu=cpu, config=DUMMY)
         self.addCleanup(os.close, fd)
         return fd
 
@@ -218,7 +211,7 @@ class TestKept(TestCase):
                 self.assert_hung_up(reader, "closed by the broker and by systemd")
                 self.assertEqual(self.service.call("Describe")["host"]["level"], "observe")
                 self.service.until(lambda: sorted(s.name for s in self.service.store) == self.names, "all are kept")
-                fd = perf.event(SOFTWARE, cpu=0, config=DUMMY)
+                fd = perf.event(tree.PERF_TYPE_SOFTWARE, cpu=0, config=DUMMY)
                 self.sessions(1)
                 os.close(fd)
 

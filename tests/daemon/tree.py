@@ -3,6 +3,7 @@
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import pathlib
 import shutil
@@ -121,3 +122,19 @@ def big_little(root):
 
 def one_spu(root, cpus="0-7", **kwargs):
     return Tree(root, cpus).instance(0, cpus, **kwargs)
+
+
+PERF_TYPE_SOFTWARE = 1
+turns = []
+
+
+def software(root):
+    """One SPU on this machine's CPUs, for which its PMU for software events stands: real sessions can be opened on it.
+    Waits until no other test has it, as sessions would be in the way of each other's leases; and has it until this
+    process ends."""
+    if not turns:
+        turns.append(open("/sys/bus/event_source/devices/software/type", encoding="ascii"))
+        fcntl.flock(turns[0], fcntl.LOCK_EX)
+    last = os.cpu_count() - 1
+    cpus = f"0-{last}" if last > 0 else "0"
+    return Tree(root, cpus).instance(0, cpus, type=PERF_TYPE_SOFTWARE)
