@@ -41,6 +41,7 @@
 
 #include "broker/arbitration-state.h"
 #include "broker/manager.h"
+#include "broker/session-doubt.h"
 #include "broker/session.h"
 
 /* How often a table in which something is entering is read again: the hook has decided within microseconds,
@@ -58,6 +59,7 @@ typedef struct Question {
         CpuSet closed;    /* for this question; the table was read after that */
         unsigned n_reads; /* of a table in which something was entering */
         bool asked;       /* about those whom nobody sees */
+        bool told_news;   /* a Busy was asked for again because of other sessions */
 } Question;
 
 static void ask(const Manager *manager, const Question *question, Decision *ret_decision) {
@@ -89,16 +91,22 @@ static bool close_offer(Manager *manager, Question *question, const Offer *offer
         return true;
 }
 
-/* Whether a Busy may be none any more: the copy was old, something was entering, someone unseen or suspected
- * has gone. */
+/*
+ * Whether a Busy may be none any more: the copy was old, someone unseen or suspected has gone, something
+ * was entering. Each a bounded number of times: who meets somebody who opens and closes all the time is told
+ * Busy.
+ */
 static bool is_over(Manager *manager, Question *question, const CpuSet *busy, bool news) {
+        bool again = news && !question->told_news;
+
+        question->told_news |= news;
         if (!question->asked) {
                 question->asked = true;
-                news |= arbitration_ask_unseen(manager, busy);
-                news |= session_doubt_ask(manager, busy);
+                again |= arbitration_ask_unseen(manager, busy);
+                again |= session_doubt_ask(manager, busy);
         }
         if (manager->sessions.current || question->n_reads++ >= ENTERING_READS_MAX)
-                return news;
+                return again;
 
         (void)sched_yield();
         return true;

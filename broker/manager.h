@@ -90,7 +90,7 @@ typedef struct Manager {
         Counters counters;
 
         unsigned dirty;
-        unsigned dirty_later;       /* for the next turn of the loop, as settle() runs */
+        unsigned dirty_later;       /* for the next run of settle(), in a moment */
         uint64_t settle_generation; /* counts runs of settle; leases remember the one that changed them */
         sd_event_source *settle_source;
         sd_event_source *deadline_timer; /* CLOCK_MONOTONIC: waits and graces */

@@ -22,6 +22,8 @@
 
 /* What there was no memory for is tried again after this. */
 #define RETRY_USEC UINT64_C(100000)
+/* And what sessions have made dirty as waiters were looked at, after this. */
+#define LATER_USEC UINT64_C(10000)
 
 static void settle_deadlines(Manager *manager, uint64_t now) {
         Lease *lease, *next;
@@ -94,9 +96,9 @@ static int settle_waiter(Manager *manager, Lease *lease, uint64_t now, const Cla
 
         ret_decision->has_offer = false;
         r = arbitration_decide(manager, &lease->request, claims, ret_decision);
-        /* Sessions that come and go all the time must not keep settle() going round: what they make dirty is
-         * the next turn's. */
-        manager->dirty_later |= manager->dirty & ~dirty;
+        /* Sessions that come and go all the time must not keep settle() going round: what they make dirty has
+         * to wait a little. What was closed is this run's own last pass. */
+        manager->dirty_later |= manager->dirty & ~dirty & ~(unsigned)DIRTY_CLOSED;
         manager->dirty = dirty;
         if (r < 0)
                 return r;
@@ -155,6 +157,8 @@ static uint64_t next_deadline(const Manager *manager, bool complete) {
 
         if (!complete)
                 return now + RETRY_USEC;
+        if (manager->dirty_later)
+                next = now + LATER_USEC;
 
         TAILQ_FOREACH(lease, &manager->leases.waiting, waiting_link) {
                 if (lease->deadline_usec < next)
@@ -176,6 +180,8 @@ void settle(Manager *manager) {
         bool complete = true;
 
         manager->settle_generation++;
+        manager->dirty |= manager->dirty_later;
+        manager->dirty_later = 0;
 
         while (manager->dirty) {
                 unsigned dirty = manager->dirty;
@@ -205,9 +211,8 @@ void settle(Manager *manager) {
         }
         arbitration_settle(manager);
         session_doubt_watch(manager);
-        if (manager->dirty_later)
-                manager_mark_dirty(manager, manager->dirty_later);
-        manager->dirty_later = 0;
+        if (!manager->dirty) /* what was marked meanwhile has been done, or is for later */
+                (void)sd_event_source_set_enabled(manager->settle_source, SD_EVENT_OFF);
 
         arm(manager->deadline_timer, next_deadline(manager, complete));
         arm(manager->expiry_timer, assignment_table_next_expiry(&manager->model.assignments));

@@ -127,13 +127,17 @@ static void open_and_close(void) {
 static void test_flood(void **state) {
         Broker *broker = *state;
         _cleanup_(client_freep) Client *client = client_new(broker), *waiter = client_new(broker);
+        unsigned n_reads;
 
         fake_put(on_cpu(3));
         send_acquire(waiter, "a", "2-3", "guest", WAIT_LONG);
         assert_true(client_is_silent(waiter));
         fake_arbiter.read_fn = open_and_close;
+        n_reads = fake_arbiter.n_reads;
+        fake_close(fake_put(on_cpu(3)));
         for (unsigned i = 0; i < 20; i++)
                 release(client, acquire_for(client, getpid(), "b", "0", "guest"));
+        assert_true(fake_arbiter.n_reads >= n_reads + 20);
         assert_int_equal(broker->manager->leases.n_waiting, 1);
         fake_arbiter.read_fn = NULL;
         fake_close(fake_arbiter.sessions[0].id);
