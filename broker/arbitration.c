@@ -11,10 +11,11 @@
  *         and counts the generation up                  B2  arbiter_close(): adds the lease's CPUs
  *     H2  full barrier                                      to the closed sets
  *     H3  tests the closed sets                         B3  full barrier (the end of arbiter_close())
- *     H4  refuses, and takes the entry out,             B4  reads the generation; if it is not that of the
- *         or lets the session in                            copy, reads the kernel's own table:
- * sessions_read() B5  decide() again, on that B6  commits the lease; or leaves it, and settle() opens the
- * CPUs again
+ *     H4  refuses, and takes the entry out,             B4  sessions_read(): if the generation is not
+ *         or lets the session in                            the copy's, the kernel's own table
+ *                                                       B5  decide() again, on that
+ *                                                       B6  commits the lease, or leaves it: settle()
+ *                                                           then opens the CPUs again
  *
  * This is store buffering: H1 before H3 and B2 before B4, each with a full barrier between, so it cannot be
  * that both H3 misses B2 and B4 misses H1. If H3 sees the CPUs closed, the session is refused. Else B4 sees

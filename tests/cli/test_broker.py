@@ -88,6 +88,14 @@ class TestReading(TestCase):
         self.assertRegex(text, rf"(?m)^Charge: +{COMMAND[0]} of ")
         self.assertRegex(text, r"(?m)^Arbitration level: +none \(.+\)$")
 
+    def test_sessions(self):
+        """Where nobody looks, that is said, and no list is printed."""
+        self.start()
+        reason = self.json("status")["levelReason"]
+        for form in ("", "-j "):
+            self.assertEqual(self.sentence(self.ask(f"{form}sessions", expect=HOST_CANNOT)),
+                             f"host sessions cannot be seen: {reason}")
+
     def test_required_level(self):
         """The level that is there, the levels below it, and no other."""
         levels = ["none", "observe", "reserve", "enforce"]
