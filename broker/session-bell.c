@@ -3,9 +3,9 @@
 /*
  * A ring says only that there is something to read, so any number of them is one read. A first ring is
  * answered at once; after that the bell is not listened to for a while, at least BELL_PAUSE_USEC, and nine
- * times as long as it took to read, decide and tell: a process that opens and closes events in a loop, or ten
- * thousand sessions, leave most of the time to others. Clients are answered after it, so that nobody is told
- * what was true before the bell rang; owners' exits come first.
+ * times the CPU time that it took to read, decide and tell: a process that opens and closes events in a loop,
+ * or ten thousand sessions, leave most of the time to others. Clients are answered after it, so that nobody
+ * is told what was true before the bell rang; owners' exits come first.
  */
 
 #include "broker/session-bell.h"
@@ -39,7 +39,7 @@ static void note(SessionTable *table, int r) {
 static void answer(Manager *manager) {
         Arbiter *arbiter = arbitration_get_arbiter(manager->arbitration);
         SessionTable *table = &manager->sessions;
-        uint64_t begin = clock_now_usec(), end, pause;
+        uint64_t begin = clock_cpu_usec(), pause;
         bool changed;
         int r;
 
@@ -53,11 +53,13 @@ static void answer(Manager *manager) {
         if (manager->dirty)
                 settle(manager); /* its time counts, too */
 
-        end = clock_now_usec();
-        pause = (end - begin) * BELL_PAUSE_FACTOR;
+        if (!table->bell) /* by now there is another arbiter, or none */
+                return;
+
+        pause = (clock_cpu_usec() - begin) * BELL_PAUSE_FACTOR;
         (void)sd_event_source_set_enabled(table->bell, SD_EVENT_OFF);
-        (void)sd_event_source_set_time(table->bell_timer,
-                                       end + (pause > BELL_PAUSE_USEC ? pause : BELL_PAUSE_USEC));
+        (void)sd_event_source_set_time(
+                table->bell_timer, clock_now_usec() + (pause > BELL_PAUSE_USEC ? pause : BELL_PAUSE_USEC));
         (void)sd_event_source_set_enabled(table->bell_timer, SD_EVENT_ONESHOT);
 }
 

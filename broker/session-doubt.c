@@ -288,15 +288,14 @@ static void note_failure(SessionDoubt *doubt, int r) {
 
 static void look_and_arm(SessionDoubt *doubt) {
         Arbiter *arbiter = arbitration_get_arbiter(doubt->manager->arbitration);
-        uint64_t begin = clock_now_usec(), end;
+        uint64_t begin = clock_cpu_usec();
         bool again = true;
 
         if (!arbiter)
                 return; /* session_doubt_watch() stops the rest */
 
         note_failure(doubt, look(doubt, arbiter, &again));
-        end = clock_now_usec();
-        doubt->rested_usec = end + (end - begin) * PAUSE_FACTOR;
+        doubt->rested_usec = clock_now_usec() + (clock_cpu_usec() - begin) * PAUSE_FACTOR;
         arm_again(doubt, arbiter, again);
 }
 

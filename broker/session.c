@@ -11,7 +11,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "broker/manager.h"
 #include "broker/session-table.h"
@@ -23,12 +22,9 @@
 
 /* Between the two clocks at this moment. */
 static uint64_t realtime_of_boottime(const Manager *manager, uint64_t nsec) {
-        uint64_t now = manager_now_realtime(manager), age, boottime;
-        struct timespec ts;
+        uint64_t now = manager_now_realtime(manager), boottime = clock_read_usec(CLOCK_BOOTTIME);
+        uint64_t age = boottime - nsec / NSEC_PER_USEC;
 
-        clock_gettime(CLOCK_BOOTTIME, &ts);
-        boottime = (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / NSEC_PER_USEC;
-        age = boottime - nsec / NSEC_PER_USEC;
         return nsec / NSEC_PER_USEC > boottime || age > now ? now : now - age;
 }
 
@@ -109,19 +105,18 @@ static void changed(Manager *manager) {
 /* Threads may have got other affinities; true if that is so. */
 static bool look_again(Manager *manager) {
         SessionTable *table = &manager->sessions;
-        uint64_t begin = clock_now_usec(), end;
+        uint64_t begin = clock_cpu_usec();
         bool news = false;
         Session *session;
 
-        if (begin < table->look_usec || cpuset_is_empty(&manager->model.sessions.task_bound))
+        if (clock_now_usec() < table->look_usec || cpuset_is_empty(&manager->model.sessions.task_bound))
                 return false;
 
         TAILQ_FOREACH(session, &table->all, link)
                 if (session->target)
                         news |= look(session);
 
-        end = clock_now_usec();
-        table->look_usec = end + (end - begin) * LOOK_PAUSE_FACTOR;
+        table->look_usec = clock_now_usec() + (clock_cpu_usec() - begin) * LOOK_PAUSE_FACTOR;
         return news;
 }
 

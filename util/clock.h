@@ -16,11 +16,20 @@
 #define USEC_PER_HOUR (60 * USEC_PER_MIN)
 #define USEC_PER_DAY  (24 * USEC_PER_HOUR)
 
-static inline uint64_t clock_now_usec(void) {
+static inline uint64_t clock_read_usec(clockid_t clock) {
         struct timespec ts;
 
-        clock_gettime(CLOCK_MONOTONIC, &ts);
+        clock_gettime(clock, &ts);
         return (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / NSEC_PER_USEC;
+}
+
+static inline uint64_t clock_now_usec(void) {
+        return clock_read_usec(CLOCK_MONOTONIC);
+}
+
+/* How much of the CPU this thread has had: what something costs, however busy the machine is. */
+static inline uint64_t clock_cpu_usec(void) {
+        return clock_read_usec(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* The deadline @usec from now; never, where that is beyond all time. */
