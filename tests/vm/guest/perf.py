@@ -22,9 +22,9 @@ NAMES = errno.errorcode | {errno.EOPNOTSUPP: "EOPNOTSUPP"}
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def event(pmu_type, pid=-1, cpu=-1, config=0, flags=0, group=-1):
+def event(pmu_type, pid=-1, cpu=-1, config=0, flags=0, group=-1, period=PERIOD):
     """The descriptor of a new event, or OSError. group: the descriptor of its leader."""
-    attr = struct.pack("=IIQQQQQ", pmu_type, ATTR_SIZE, config, PERIOD, 0, 0, DISABLED | flags)
+    attr = struct.pack("=IIQQQQQ", pmu_type, ATTR_SIZE, config, period, 0, 0, DISABLED | flags)
     buffer = ctypes.create_string_buffer(attr.ljust(ATTR_SIZE, b"\0"), ATTR_SIZE)
     fd = libc.syscall(SYSCALL, buffer, pid, cpu, group, CLOEXEC)
     if fd < 0:
