@@ -32,7 +32,7 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
         if (waited)
                 lease_unlink_waiting(lease);
         manager->counters.leases_granted++;
-        contention_may_change(manager);
+        contention_may_change(manager, &lease->cpus);
         arbitration_lease_changed(manager, lease);
         if (manager->leases.n_waiting > 0) /* a limit that is used up now is a refusal to those who wait */
                 manager_mark_dirty(manager, DIRTY_QUEUE);
@@ -59,10 +59,11 @@ void lease_hold(Manager *manager, Lease *lease, const CpuSet *cpus) {
 
         occupancy_remove(occupancy, mode, &lease->cpus);
         occupancy_add(occupancy, mode, cpus);
+        contention_may_change(manager, &lease->cpus);
         lease->cpus = *cpus;
+        contention_may_change(manager, &lease->cpus);
         arbitration_lease_changed(manager, lease);
 
-        contention_may_change(manager);
         manager_mark_dirty(manager, DIRTY_QUEUE | (lease->barred ? DIRTY_ASSIGNMENTS : 0));
 }
 

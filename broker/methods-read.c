@@ -81,7 +81,8 @@ int method_list_sessions(VarlinkCall *call, _unused_ struct json_object *paramet
                 encode_sessions(varlink_call_reply(call, false), manager);
         else
                 json_write_string(varlink_call_error(call, BROKER_ERROR_PREFIX "ArbitrationUnavailable"),
-                                  "reason", arbitration_get_reason(manager->arbitration));
+                                  "reason",
+                                  arbitration_get_reason(manager->arbitration) ?: "no program sees them");
         varlink_call_send(call);
         return 0;
 }

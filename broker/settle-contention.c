@@ -28,8 +28,11 @@ typedef struct Pass {
         unsigned naming_left;
 } Pass;
 
-void contention_may_change(Manager *manager) {
-        if (manager->leases.n_revoked > 0 || manager->sessions.n > 0)
+void contention_may_change(Manager *manager, const CpuSet *cpus) {
+        const SessionOccupancy *sessions = &manager->model.sessions;
+
+        if (manager->leases.n_revoked > 0 || cpuset_intersects(cpus, &sessions->cpu_wide) ||
+            cpuset_intersects(cpus, &sessions->task_bound))
                 manager_mark_dirty(manager, DIRTY_CONTENTION);
 }
 

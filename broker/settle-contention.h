@@ -3,8 +3,10 @@
 
 /* The last pass but one of settle: who stands against whom. */
 
+#include "util/cpuset.h"
+
 typedef struct Manager Manager;
 
 void settle_contention(Manager *manager);
-/* A lease holds other CPUs than before: if that can make a difference, has settle look. */
-void contention_may_change(Manager *manager);
+/* @cpus are held by another lease than before, or by none: if that can make a difference, has settle look. */
+void contention_may_change(Manager *manager, const CpuSet *cpus);

@@ -67,6 +67,23 @@ static void test_cpu_wide(void **state) {
         assert_true(broker->manager->sessions.n == 0);
 }
 
+/* A lease that moves takes its contention along, or leaves it. */
+static void test_move(void **state) {
+        Broker *broker = *state;
+        _cleanup_(client_freep) Client *client = client_new(broker);
+        LeaseId id = acquire_for(client, getpid(), "a", "0-2", "guest");
+
+        open_event(broker, 1, 0);
+        broker_pump(broker);
+        assert_true(find(broker, id)->contended);
+        assert_fine(client_call(client, BROKER "Update", "{\"leaseId\":\"%s\",\"cpus\":\"0,2\"}", id.text));
+        broker_pump(broker);
+        assert_false(find(broker, id)->contended);
+        assert_false(bool_at(list_sessions(client), "/0/contended"));
+        assert_error(client_call(client, BROKER "Update", "{\"leaseId\":\"%s\",\"cpus\":\"0-2\"}", id.text),
+                     BROKER "Busy");
+}
+
 static void test_shared(void **state) {
         Broker *broker = *state;
         _cleanup_(client_freep) Client *client = client_new(broker), *watch = NULL;
@@ -291,6 +308,7 @@ static void test_unseen(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_cpu_wide, setup_observe, session_teardown),
+                cmocka_unit_test_setup_teardown(test_move, setup_observe, session_teardown),
                 cmocka_unit_test_setup_teardown(test_shared, setup_observe, session_teardown),
                 cmocka_unit_test_setup_teardown(test_tasks, setup_observe, session_teardown),
                 cmocka_unit_test_setup_teardown(test_exclusive, setup_observe, session_teardown),
