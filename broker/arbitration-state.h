@@ -23,28 +23,27 @@ struct Arbitration {
         Manager *manager;
         ArbitrationChoice choice;
         bool configured; /* once at least */
+        bool told_hold;  /* that something could not be held, for another reason than a session */
+        bool told_owner; /* that the kernel cannot take more owners */
+        bool hold_anew;  /* instances or their CPUs are others: what is held may be nothing any more */
+        bool retry_due;  /* the pause is over */
 
         Arbiter *arbiter;     /* NULL: none is wanted, or it has failed */
-        ArbiterHook highest;  /* that it was made for */
-        char failure[128];    /* why there is none, if one was wanted */
         ArbitrationPmu *pmus; /* of instances that are ready */
         size_t n_pmus;
+        ArbiterHook highest; /* that the arbiter was made for */
+        char failure[128];   /* why there is none, if one was wanted */
+        pid_t deciding;      /* an owner without leases yet, for which CPUs are closed; 0: none */
 
-        Reserve *reserve;
-        bool hold_anew; /* instances or their CPUs are others: what is held may be nothing any more */
-        uint64_t tried_generation; /* of the copy of the table of sessions, when that was tried last */
-        bool retry_due;            /* the pause is over */
-        bool told_hold;            /* that something could not be held, for another reason than a session */
-        sd_event_source *retry_timer;
-        uint64_t retry_usec; /* the pause before the next try */
-
-        ClosedCpus closed; /* in the kernel, now */
-
+        CpuSet deciding_cpus; /* these */
         /* Of guest leases, whose own task-bound sessions are refused: those to be worked out anew. */
         LIST_HEAD(, LeaseOwner) stale_owners;
-        pid_t deciding;       /* one without leases yet, for which CPUs are closed; 0: none */
-        CpuSet deciding_cpus; /* these */
-        bool told_owner;      /* that the kernel cannot take more */
+        ClosedCpus closed; /* in the kernel, now */
+
+        Reserve *reserve;
+        uint64_t tried_generation; /* of the copy of the table of sessions, when holding was tried last */
+        sd_event_source *retry_timer;
+        uint64_t retry_usec; /* the pause before the next try */
 };
 
 /* arbitration-setup.c */

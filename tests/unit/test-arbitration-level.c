@@ -51,11 +51,12 @@ static void test_choice(_unused_ void **none) {
         for (size_t i = 0; i < ELEMENTS_OF(table); i++) {
                 Broker *broker;
                 Client *client;
-                void *state;
+                void *state = NULL;
 
                 fake_reserve = (FakeReserve){.error = table[i].reserve};
                 assert_int_equal(arbitration_setup_again(&state, table[i].hook, table[i].named), 0);
                 broker = state;
+                assert_non_null(broker);
                 client = client_new(broker);
                 assert_level(client, table[i].level, table[i].reason);
 
