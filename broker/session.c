@@ -20,9 +20,10 @@
  * takes a while, so nine tenths of the time are for others. */
 #define LOOK_PAUSE_FACTOR 9
 
-/* Between the two clocks at this moment. */
-static uint64_t realtime_of_boottime(const Manager *manager, uint64_t nsec) {
-        uint64_t now = manager_now_realtime(manager), boottime = clock_read_usec(CLOCK_BOOTTIME);
+/* Between the two clocks at this moment, and not at the one that the loop woke up at: a session that a next
+ * broker takes over is as old to it as to this one. */
+static uint64_t realtime_of_boottime(uint64_t nsec) {
+        uint64_t now = clock_read_usec(CLOCK_REALTIME), boottime = clock_read_usec(CLOCK_BOOTTIME);
         uint64_t age = boottime - nsec / NSEC_PER_USEC;
 
         return nsec / NSEC_PER_USEC > boottime || age > now ? now : now - age;
@@ -140,7 +141,7 @@ static int add(Manager *manager, const ArbiterSession *facts, Session **ret_sess
                 return r;
 
         if (facts->opened_nsec > 0)
-                session->since_usec = realtime_of_boottime(manager, facts->opened_nsec);
+                session->since_usec = realtime_of_boottime(facts->opened_nsec);
         session->instance = arbitration_find_instance(manager, facts->pmu);
         (void)look(session);
         *ret_session = steal_ptr(session);
