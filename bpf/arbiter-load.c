@@ -14,6 +14,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/perf_event.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,9 +24,12 @@
 
 #include "bpf/probe.h"
 #include "bpf/spe-arbiter.skel.h"
+#include "util/parse.h"
 
-#define LSM_LIST_PATH "/sys/kernel/security/lsm"
-#define LOCKDOWN_PATH "/sys/kernel/security/lockdown"
+#define LSM_LIST_PATH      "/sys/kernel/security/lsm"
+#define LOCKDOWN_PATH      "/sys/kernel/security/lockdown"
+#define PARANOID_PATH      "/proc/sys/kernel/perf_event_paranoid"
+#define PARANOID_MAX_USUAL 2
 
 /* perf_event_open() as 32-bit programs call it on x86 and arm; the other architecture has no such call, or
  * one that gives no descriptor of an event. */
@@ -355,6 +359,24 @@ static void explain_unproved(Arbiter *arbiter) {
         arbiter->advice = "Add bpf to the list in lsm= on the kernel's command line, and boot anew.";
 }
 
+/* Kernels of Debian's and others' know more than the 2 of all kernels, and then do not ask for CAP_PERFMON.
+ */
+static bool explain_paranoid(Arbiter *arbiter) {
+        char line[16];
+        uint64_t level;
+
+        read_line(PARANOID_PATH, line, sizeof(line));
+        if (parse_u64(line, INT_MAX, &level) != 0 || level <= PARANOID_MAX_USUAL)
+                return false;
+
+        (void)snprintf(arbiter->reason, sizeof(arbiter->reason),
+                       "Only CAP_SYS_ADMIN may open perf events here, which the broker needs to see its BPF "
+                       "programs at work (kernel.perf_event_paranoid is %s).",
+                       line);
+        arbiter->advice = "sysctl kernel.perf_event_paranoid=2";
+        return true;
+}
+
 /* Why a hook could not be had: the first, and thus the best, that was tried. */
 static void explain(Arbiter *arbiter, bool loaded, int error) {
         char lockdown[64];
@@ -381,6 +403,8 @@ static void explain(Arbiter *arbiter, bool loaded, int error) {
                 arbiter->advice = "Boot with lockdown=integrity, or without lockdown.";
                 return;
         }
+        if (loaded && error == -EACCES && explain_paranoid(arbiter))
+                return;
         (void)snprintf(arbiter->reason, sizeof(arbiter->reason),
                        "BPF programs that watch perf events do not %s: %s.", loaded ? "attach" : "load",
                        strerror(-error));

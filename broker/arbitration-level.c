@@ -94,7 +94,8 @@ static void say_no_lock(ArbitrationChoice *choice, const Instance *instance, uns
         case RESERVE_E_DENIED:
                 (void)snprintf(reason, sizeof(reason), "the broker may not open CPU-wide perf events on %s",
                                instance->name);
-                advice = "Run spe-broker with CAP_PERFMON.";
+                advice = "Run spe-broker with CAP_PERFMON, and if kernel.perf_event_paranoid is above 2 with "
+                         "CAP_SYS_ADMIN.";
                 break;
         default:
                 (void)snprintf(reason, sizeof(reason), "a perf event on CPU %u of %s: %s", cpu,

@@ -32,7 +32,9 @@ static void test_choice(_unused_ void **none) {
                  "level enforce cannot be had: this kernel is a fake", false},
                 {ARBITER_HOOK_TRACEPOINTS, 0, "reserve", "reserve", "Level=reserve", true},
                 {ARBITER_HOOK_TRACEPOINTS, RESERVE_E_DENIED, "reserve", "observe",
-                 "(Run spe-broker with CAP_PERFMON)", false},
+                 "(Run spe-broker with CAP_PERFMON, and if kernel.perf_event_paranoid is above 2 with "
+                 "CAP_SYS_ADMIN)",
+                 false},
                 {ARBITER_HOOK_TRACEPOINTS, RESERVE_E_OFF_LINE, "reserve", "observe",
                  "perf has no CPU 0 on the PMU of arm_spe_0 (type ", false},
                 {ARBITER_HOOK_TRACEPOINTS, -EMFILE, "reserve", "observe",
