@@ -286,12 +286,12 @@ void fdstore_drop_rest(FdStore *store) {
 
                 close(store->handed[i].fd);
                 if (n++ == 0)
-                        log_message(LOG_WARNING,
+                        log_message(LOG_INFO,
                                     "file descriptor '%s' from systemd is of no use here and is closed",
                                     can_tell(store->handed[i].name) ? store->handed[i].name : "?");
         }
         if (n > 1)
-                log_message(LOG_WARNING, "and so are %zu others", n - 1);
+                log_message(LOG_INFO, "and so are %zu others", n - 1);
 
         store->n_handed = 0;
         tidy(store);

@@ -24,6 +24,8 @@ SKIP = 77
 # What every Debian package is built with: not to be named.
 BUILD_ESSENTIAL = {"gcc", "libc6-dev"}
 PACKAGING = {"debhelper-compat"}
+# What only Debian has, for its kernels.
+DROP_IN = "lib/systemd/system/spe-broker.service.d/10-perf-event-paranoid.conf"
 
 
 def skip(reason):
@@ -147,6 +149,8 @@ def contents(source, work):
     for path in install.expected(source):
         where, name = place(path, libraries)
         want[name].add(where)
+
+    want["spe-broker"].add(DROP_IN)
 
     good = True
     for name in PACKAGES:

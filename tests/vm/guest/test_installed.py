@@ -11,7 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "installed"))
 import packages  # noqa: E402 (found through the line above)
 import system  # noqa: E402
 
-ORDER = ("packages.TestInstalled", "service", "sandbox", "packages.TestUpgraded", "packages.TestRemoved")
+ORDER = ("packages.TestInstalled", "service", "sandbox", "outlive", "packages.TestUpgraded", "packages.TestRemoved")
 
 
 def main():

@@ -13,12 +13,13 @@ import sys
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 SYSTEM_CALLS = {
-    "x86_64": {"delete_module": 176, "keyctl": 250, "bpf": 321},
-    "aarch64": {"delete_module": 106, "keyctl": 219, "bpf": 280},
+    "x86_64": {"delete_module": 176, "keyctl": 250, "perf_event_open": 298, "bpf": 321},
+    "aarch64": {"delete_module": 106, "keyctl": 219, "perf_event_open": 241, "bpf": 280},
 }
 NETLINK_KOBJECT_UEVENT, KERNEL_GROUP = 15, 1
 CLONE_NEWUTS = 0x04000000
 BPF_MAP_CREATE, BPF_PROG_LOAD, BPF_MAP_TYPE_ARRAY, BPF_PROG_TYPE_KPROBE = 0, 5, 2, 2
+PERF_TYPE_SOFTWARE, PERF_ATTR_SIZE, PERF_DISABLED = 1, 64, 1
 KEYCTL_DESCRIBE, KEY_SPEC_SESSION_KEYRING = 6, -3
 MAP_PRIVATE_ANONYMOUS = 0x22
 MAP_FAILED = ctypes.c_void_p(-1).value
@@ -194,6 +195,13 @@ def load_bpf_program():
     bpf(BPF_PROG_LOAD, numbers(4, BPF_PROG_TYPE_KPROBE, 2) + addresses)
 
 
+def open_event():
+    """A disabled one, on CPU 0, of the software PMU's clock."""
+    attributes = ctypes.create_string_buffer(numbers(4, PERF_TYPE_SOFTWARE, PERF_ATTR_SIZE).ljust(40, b"\0") +
+                                             numbers(8, PERF_DISABLED).ljust(24, b"\0"), PERF_ATTR_SIZE)
+    os.close(system_call("perf_event_open", attributes, -1, 0, -1, 0))
+
+
 def open_kvm():
     """There may be no KVM behind the node."""
     try:
@@ -230,6 +238,8 @@ ACTIONS = {
     "open-kvm": open_kvm,
     "read-disk": lambda: read("/dev/vda"),
     "read-null-device": lambda: read("/dev/null"),
+    "read-kernel-types": lambda: read("/sys/kernel/btf/vmlinux"),
+    "read-security-modules": lambda: read("/sys/kernel/security/lsm"),
     "read-spus": lambda: os.listdir("/sys/bus/event_source/devices") and None,
     "read-meminfo": lambda: read("/proc/meminfo"),
     "read-process": lambda: read(f"/proc/{victim()}/stat"),
@@ -249,6 +259,7 @@ ACTIONS = {
     "trace-another": lambda: check(LIBC.ptrace(PTRACE_SEIZE, ctypes.c_long(victim()), None, None)),
     "make-bpf-map": make_bpf_map,
     "load-bpf-program": load_bpf_program,
+    "open-event": open_event,
     "trace": lambda: check(LIBC.ptrace(0, 0, None, None)),
     "chroot": lambda: os.chroot("/"),
     "set-user": drop_identity,

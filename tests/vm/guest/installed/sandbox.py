@@ -22,6 +22,7 @@ GUEST = pathlib.Path(__file__).resolve().parent
 LIBRARY = pathlib.Path("/usr/local/lib/spe-broker-probe")
 OUTPUT = pathlib.Path("/run/spe-broker-probe")
 UNITS = pathlib.Path("/run/systemd/system")
+DEBIAN_CAPABILITIES = {"CAP_SYS_ADMIN": 21}
 CAPABILITIES = {"CAP_KILL": 5, "CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}  # linux/capability.h
 KEYRINGS = "KeyringMode=inherit"  # as nothing else would be allowed what KeyringMode=private refuses
 KVM_DEVICE = (10, 232)  # MISC_MAJOR, KVM_MINOR
@@ -89,7 +90,8 @@ LINES = {
         "StateDirectory=spe-broker": [Permits("write-state"), by_service("TestEnd.test_crashed_keeps_assignments")],
         "StateDirectoryMode=0750": [by_service("TestStart.test_directories")],
         "UMask=0077": [Refuses("open-files", "EPERM"), by_process("test_mask_and_limits")],
-        "LimitNOFILE=16384": [by_service("TestStart.test_more_descriptors_than_usual"),
+        "FileDescriptorStoreMax=4160": [Seen("outlive.TestOutlive.test_dead_and_back")],
+        "LimitNOFILE=24576": [by_service("TestStart.test_more_descriptors_than_usual"),
                               by_process("test_mask_and_limits")],
         "User=spe-broker": [Refuses("be-root", "EPERM"), by_process("test_identity")],
         "Group=spe-broker": [by_process("test_identity")],
@@ -99,7 +101,7 @@ LINES = {
                                          by_service("TestAccess.test_kill_the_owner")],
         "AmbientCapabilities=CAP_SYSLOG": [Needs("read-kernel-log", "EPERM")],
         "AmbientCapabilities=CAP_BPF": [Needs("make-bpf-map", "EPERM")],
-        "AmbientCapabilities=CAP_PERFMON": [Needs("load-bpf-program", "EPERM")],
+        "AmbientCapabilities=CAP_PERFMON": [Needs("load-bpf-program", "EPERM"), Needs("open-event", "EACCES")],
         "SupplementaryGroups=kvm": [Needs("open-kvm", "EACCES"), by_process("test_identity")],
         "NoNewPrivileges=yes": [Refuses("run-setuid", "EPERM", ["User=nobody"]), by_process("test_no_new_privileges")],
         "ProtectSystem=strict": [Refuses("write-usr", "EROFS"), Refuses("write-etc", "EROFS"),
@@ -108,7 +110,8 @@ LINES = {
         "PrivateTmp=yes": [Refuses("read-others-tmp", "ENOENT"), Permits("write-tmp")],
         "PrivateMounts=yes": [Refuses("mount-namespace", "EPERM"), by_process("test_namespaces")],
         "RemoveIPC=yes": [Seen("sandbox.TestSandbox.test_nothing_stays_in_memory")],
-        "ProtectKernelTunables=yes": [Refuses("write-sysctl", "EROFS"), Permits("read-meminfo"), Permits("read-spus")],
+        "ProtectKernelTunables=yes": [Refuses("write-sysctl", "EROFS"), Permits("read-meminfo"), Permits("read-spus"),
+                                      Permits("read-kernel-types"), Permits("read-security-modules")],
         "ProtectControlGroups=yes": [Refuses("make-cgroup", "EROFS")],
         "ProtectClock=yes": [Refuses("adjust-clock", "EPERM")],
         "ProtectHostname=yes": [Refuses("set-hostname", "EPERM"), by_process("test_namespaces")],
@@ -134,6 +137,7 @@ LINES = {
         "SystemCallFilter=~@privileged": [Refuses("chroot", "EPERM", [ERRNO]), Refuses("set-user", "EPERM", [ERRNO])],
         "SystemCallFilter=~@resources": [Refuses("priority", "EPERM", [ERRNO])],
         "SystemCallFilter=bpf": [Needs("make-bpf-map", "EPERM")],
+        "SystemCallFilter=perf_event_open": [Needs("open-event", "EPERM")],
         "SystemCallErrorNumber=EPERM": [Seen("sandbox.TestSandbox.test_refused_calls_fail")],
         "WantedBy=multi-user.target": [by_service("TestStart.test_state")],
         "Also=spe-broker.socket": [by_service("TestStart.test_state")],
@@ -206,6 +210,12 @@ class Probes:
         systemctl("daemon-reload")
 
 
+def drop_ins():
+    """The lines that the package adds to the unit, on this distribution."""
+    paths = [path for path in show("DropInPaths").split() if not path.startswith("/run/")]
+    return [f"{key}={value}" for path in paths for _, key, value in system.read_unit(path)]
+
+
 def whole_unit(without=None):
     """The lines of [Service] as installed, but for what is run, and one line, or one word of a list."""
     lines = []
@@ -260,6 +270,8 @@ class TestSandbox(unittest.TestCase):
         (LIBRARY / "owned").touch()
         cls.make_kvm_node()
         pathlib.Path("/proc/sys/kernel/dmesg_restrict").write_text("1")  # as Debian has it
+        system.set_paranoid(2)  # as others than Debian have it
+        cls.addClassCleanup(system.set_paranoid, 3)
         (LIBRARY / "mount-namespace").write_text(system.namespace(1, "mnt"))
         victim = subprocess.Popen(system.as_user("tail", "-f", "/dev/null"))
         cls.addClassCleanup(victim.wait)
@@ -300,7 +312,7 @@ class TestSandbox(unittest.TestCase):
         permitted = {e.action for _, e in self.exercises(Permits) + needs}
         refused = {e.action for _, e in refusals}
         outcomes = self.probe({
-            "whole": (whole_unit(), {*refused, *REFUSED, *permitted}),
+            "whole": (whole_unit() + drop_ins(), {*refused, *REFUSED, *permitted}),
             "none": ([KEYRINGS], {*refused, *REFUSED} - {"run-setuid"}),
             "user": ([KEYRINGS, "User=nobody"], ["run-setuid"]),
             **{f"alone{i}": ([KEYRINGS, *e.beside, line], [e.action]) for i, (line, e) in enumerate(refusals)},
@@ -363,9 +375,10 @@ class TestProcess(unittest.TestCase):
         self.assertNotEqual(user.pw_uid, 0)
 
     def test_capabilities(self):
-        lines = lines_of(system.unit_lines(SERVICE))
+        lines = lines_of(system.unit_lines(SERVICE)) + drop_ins()
         named = {line.partition("=")[2] for line in lines if line.startswith("CapabilityBoundingSet=")}
-        mask = sum(1 << CAPABILITIES[name] for name in named)
+        mask = sum(1 << number for name, number in (CAPABILITIES | DEBIAN_CAPABILITIES).items() if name in named)
+        self.assertLessEqual(named, {*CAPABILITIES, *DEBIAN_CAPABILITIES})
         for field in ("CapBnd", "CapPrm", "CapEff", "CapAmb", "CapInh"):
             self.assertEqual(int(self.status[field], 16), mask, field)
 
@@ -380,7 +393,7 @@ class TestProcess(unittest.TestCase):
         self.assertEqual(self.status["Umask"], "0077")
         limits = pathlib.Path(f"/proc/{self.pid}/limits").read_text().splitlines()
         files = next(line.split()[3:5] for line in limits if line.startswith("Max open files"))
-        self.assertEqual(files, ["16384", "16384"])
+        self.assertEqual(files, ["24576", "24576"])
 
     def test_namespaces(self):
         """Its own: the mounts, the network, the host's name. Not its own: users and processes, which are others'."""
@@ -390,8 +403,11 @@ class TestProcess(unittest.TestCase):
             self.assertEqual(system.namespace(self.pid, kind), system.namespace(1, kind), kind)
 
     def test_socket_name(self):
-        environment = pathlib.Path(f"/proc/{self.pid}/environ").read_bytes().split(b"\0")
-        self.assertIn(b"LISTEN_FDNAMES=varlink", environment)
-        self.assertIn(b"LISTEN_FDS=1", environment)
+        """The socket's; of the others, which a broker before has kept, each has its own."""
+        lines = pathlib.Path(f"/proc/{self.pid}/environ").read_bytes().decode().split("\0")
+        environment = dict(line.split("=", 1) for line in lines if line)
+        names = environment["LISTEN_FDNAMES"].split(":")
+        self.assertEqual(environment["LISTEN_FDS"], str(len(names)))
+        self.assertEqual([name for name in names if not name.startswith(("arbiter-", "reserve-"))], ["varlink"])
 
 

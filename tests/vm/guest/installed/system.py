@@ -109,6 +109,11 @@ def remove_drop_in(name):
     systemctl("daemon-reload")
 
 
+def set_paranoid(level):
+    """kernel.perf_event_paranoid: 3 is Debian's; above 2 only CAP_SYS_ADMIN may open perf events."""
+    pathlib.Path("/proc/sys/kernel/perf_event_paranoid").write_text(str(level))
+
+
 def simulate():
     """From now on it serves a built-in host: that one line of its unit is not as installed."""
     drop_in("10-host", "ExecStart=", "ExecStart=/usr/sbin/spe-broker --simulate biglittle")
