@@ -42,11 +42,6 @@ def outcome(*arguments, **kwargs):
     return ""
 
 
-def map_data(fd):
-    """Maps the event's first data pages, which keeps it when it is closed."""
-    return mmap.mmap(fd, 2 * mmap.PAGESIZE)
-
-
 def map_alone(fd):
     """Maps the event's first data pages, without a descriptor of it (Python's mmap has one of its own); returns what
     takes them away."""

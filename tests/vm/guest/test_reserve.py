@@ -125,11 +125,11 @@ class TestReserve(machine.TestCase):
     def test_mapped(self):
         """Closed, but still mapped: the kernel says that it is there."""
         file = self.foreign(self.first, cpu=0)
-        mapped = perf.map_data(file.fileno())
-        self.addCleanup(mapped.close)
+        unmap = perf.map_alone(file.fileno())
+        
         file.close()
         self.assertEqual(self.shell.say("ask", self.first, 0), "busy")
-        mapped.close()
+        unmap()
         self.assertEqual(self.shell.say("ask", self.first, 0), "ok")
 
     def test_off_line(self):
