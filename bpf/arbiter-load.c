@@ -336,6 +336,7 @@ static int attach_hook(Arbiter *arbiter, ArbiterHook hook) {
                         return r;
         }
         __atomic_store_n(&arbiter->control->refuses, hook == ARBITER_HOOK_LSM, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&arbiter->control->hinted, hook == ARBITER_HOOK_TRACEPOINTS, __ATOMIC_SEQ_CST);
         return 0;
 }
 

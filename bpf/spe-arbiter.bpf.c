@@ -459,7 +459,13 @@ static __always_inline void found(struct file *file, const ArbiterEntry *holder)
         long r;
 
         known = bpf_map_lookup_elem(&sessions, &key);
-        if (known) {
+        if (known && LOAD(control.hinted) && entry.opened_nsec) {
+                /* Its end was missed, and the kernel has used the address again; or the iterator was faster.
+                 */
+                if (known->seen < LOAD(control.iteration))
+                        COUNT(control.drifted);
+                leave(key);
+        } else if (known) {
                 known->seen = LOAD(control.iteration);
                 bpf_map_update_elem(&holders, &entry.process, &entry.uid, BPF_ANY);
                 return;

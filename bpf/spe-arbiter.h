@@ -57,6 +57,7 @@ typedef struct ArbiterControl {
         __u64 iterated_nsec; /* CLOCK_BOOTTIME, when it began */
         __u64 named;   /* how many PMUs have been named whose names do not begin with ARBITER_SPU_PREFIX */
         __u64 refuses; /* an LSM program decides: what gets past it is drift */
+        __u64 hinted;  /* ends are not seen (hook TRACEPOINTS), so an address may be another event's later */
         __u64 exact;   /* on this kernel, only events that were let in are reported to the free hook */
         __u64 probe;   /* config1 of the one event to refuse as a proof; 0: none */
         __u64 lesson;  /* config1 of the event by which the iterator knows the file operations of all; 0: none

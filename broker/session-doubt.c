@@ -108,6 +108,9 @@ static Verdict ask(const Manager *manager, const Session *session) {
         const Reserve *reserve = arbitration_get_reserve(manager->arbitration);
         Verdict verdict;
 
+        /* What the hook has seen come, it will see go; to perf it may not even be there yet. */
+        if (session->facts.opened_nsec > 0 && is_exact(arbitration_get_arbiter(manager->arbitration)))
+                return VERDICT_UNKNOWN;
         /* Not an SPU's now, or its CPU is off line: it stands in nobody's way, and there is nobody to ask. */
         if (!session->instance || cpuset_is_empty(&session->instance->effective) ||
             (!session->target && cpuset_is_empty(&session->reach)))

@@ -47,7 +47,7 @@ static bool look(Session *session) {
         CpuSet reach = CPUSET_NULL, affinity;
         bool news;
 
-        if (session->instance) {
+        if (session->instance && !session->detached) {
                 if (session->facts.cpu < 0)
                         reach = session->instance->effective;
                 else if (cpuset_has(&session->instance->effective, (unsigned)session->facts.cpu))
@@ -241,6 +241,19 @@ int sessions_read(Manager *manager, bool *ret_changed) {
         return 0;
 }
 
+/*
+ * The host is another one. A CPU that a CPU-wide session had and that has gone off line since is lost to it,
+ * also when the CPU is back: perf has taken the event out of its CPU's context. (One that is met for the
+ * first time is just ahead of the news of its CPU.)
+ */
+static void look_at_host(Session *session) {
+        bool had = !session->target && !cpuset_is_empty(&session->reach);
+
+        (void)look(session);
+        if (had && session->instance && cpuset_is_empty(&session->reach))
+                session->detached = true;
+}
+
 void sessions_place(Manager *manager) {
         SessionOccupancy before = manager->model.sessions;
         SessionTable *table = &manager->sessions;
@@ -250,7 +263,7 @@ void sessions_place(Manager *manager) {
                 session->instance = arbitration_find_instance(manager, session->facts.pmu);
         TAILQ_FOREACH(session, &table->all, link) {
                 session->instance = arbitration_find_instance(manager, session->facts.pmu);
-                (void)look(session);
+                look_at_host(session);
         }
 
         sum_up(manager);

@@ -30,6 +30,7 @@ typedef struct Session {
         const Instance
                 *instance;   /* NULL: none that is there now has this PMU, so it conflicts with nothing */
         CpuSet reach;        /* empty: dead, its CPU is off line or its PMU gone */
+        bool detached;       /* CPU-wide, and its CPU was off line: perf has let go of it for good */
         uint64_t since_usec; /* CLOCK_REALTIME; 0: it was open before the broker looked */
         bool suspected;      /* it may be dead: no process was seen to have it */
         bool contended;      /* it stands against a lease */

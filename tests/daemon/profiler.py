@@ -11,7 +11,7 @@ import threading
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "vm/guest"))
 import perf
-from harness import DEADLINE
+from harness import DEADLINE, EMULATED
 from tree import Tree
 
 PR_SET_NAME = 15
@@ -30,6 +30,21 @@ def take_turns():
     global _turn
     _turn = os.open("/sys/bus/event_source/devices/msr/type", os.O_RDONLY | os.O_CLOEXEC)
     fcntl.flock(_turn, fcntl.LOCK_EX)
+
+
+def cannot():
+    """Why there are no events of that PMU here, or None."""
+    if EMULATED:
+        return "the user emulation has no perf events"
+    if pmu_type() is None:
+        return "this machine has no PMU msr"
+    if not {0, 1} <= os.sched_getaffinity(0):
+        return "this machine's CPUs 0 and 1 are not both ours"
+    try:
+        os.close(event(cpu=0))
+    except OSError as error:
+        return f"perf_event_open: {error}"
+    return None
 
 
 def tree(root):
@@ -89,14 +104,19 @@ class Profiler:
 
     @staticmethod
     def serve(control):
-        many = []
+        many, maps = [], []
         actions = {
             "open": event,
             "open_many": lambda n, **kwargs: many.extend(event(**kwargs) for _ in range(n)),
             "close_many": lambda: len([os.close(fd) for fd in many]),
             "loop": loop,
             "dup": os.dup,
+            "dup2": lambda fd, other: os.dup2(fd, other, inheritable=False),
             "close": os.close,
+            "map": lambda fd: maps.append(perf.map_alone(fd)),
+            "unmap": lambda: maps.pop()(),
+            "exec": lambda: os.execv("/bin/sleep", ["sleep", "infinity"]),
+            "exit": lambda: os._exit(0),
             "thread": thread,
             "fork": fork,
         }
@@ -136,6 +156,10 @@ class Profiler:
         self.ask("send", fd)
         _, fds, _, _ = socket.recv_fds(self.control, 1, 1)
         return fds[0]
+
+    def end(self):
+        """Kills it. Its number stays its own."""
+        os.kill(self.pid, 9)
 
     def kill(self):
         if self.pid:

@@ -330,16 +330,8 @@ class TestMany(SessionTest):
 
 def can_observe():
     """Whether this machine's kernel shows sessions at all."""
-    if harness.EMULATED:
-        return "the user emulation has no perf events"
-    if profiler.pmu_type() is None:
-        return "this machine has no PMU msr"
-    if not {0, 1} <= os.sched_getaffinity(0):
-        return "this machine's CPUs 0 and 1 are not both ours"
-    try:
-        os.close(profiler.event(cpu=0))
-    except OSError as error:
-        return f"perf_event_open: {error}"
+    if reason := profiler.cannot():
+        return reason
     profiler.take_turns()
 
     class Probe(SessionTest):

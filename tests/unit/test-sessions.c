@@ -199,7 +199,7 @@ static void set_online(Broker *broker, const char *cpus) {
         broker_pump(broker);
 }
 
-/* A session on a CPU that is off line is dead, until that is back. */
+/* A CPU-wide session on a CPU that was off line is dead for good; one that opens there then is not. */
 static void test_off_line(void **state) {
         Broker *broker = *state;
         _cleanup_(client_freep) Client *client = client_new(broker);
@@ -211,8 +211,29 @@ static void test_off_line(void **state) {
         acquire_for(client, getpid(), "a", "0,2-3", "guest");
 
         set_online(broker, "0-11");
-        assert_text(list_sessions(client), "/0/cpus", "1");
+        assert_text(list_sessions(client), "/0/cpus", "");
+        assert_false(cpuset_has(&broker->manager->model.sessions.cpu_wide, 1));
+        open_event(broker, 1, 0);
+        assert_text(list_sessions(client), "/0/cpus", "");
+        assert_text(list_sessions(client), "/1/cpus", "1");
         assert_true(cpuset_has(&broker->manager->model.sessions.cpu_wide, 1));
+}
+
+/* One that is met for the first time is ahead of the news of its CPU; and a task's event is kept by its task. */
+static void test_on_line(void **state) {
+        Broker *broker = *state;
+        _cleanup_(client_freep) Client *client = client_new(broker);
+
+        set_online(broker, "0,2-11");
+        open_event(broker, 1, 0);
+        open_event(broker, 1, getpid());
+        assert_text(list_sessions(client), "/0/cpus", "");
+        set_online(broker, "0-11");
+        assert_text(list_sessions(client), "/0/cpus", "1");
+        set_online(broker, "0,2-11");
+        set_online(broker, "0-11");
+        assert_text(list_sessions(client), "/0/cpus", "");
+        assert_true(cpuset_has(&broker->manager->model.sessions.task_bound, 1));
 }
 
 /* An SPU that is not known (yet) has no CPUs that anybody could stand against. */
@@ -284,6 +305,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_entering, setup_observe, session_teardown),
                 cmocka_unit_test_setup_teardown(test_failure, setup_observe, session_teardown),
                 cmocka_unit_test_setup_teardown(test_off_line, setup_observe, session_teardown),
+                cmocka_unit_test_setup_teardown(test_on_line, setup_observe, session_teardown),
                 cmocka_unit_test_setup_teardown(test_unknown_pmu, setup_observe, session_teardown),
                 cmocka_unit_test_setup_teardown(test_level_none, setup_observe, session_teardown),
                 cmocka_unit_test_setup_teardown(test_many, setup_observe, session_teardown),

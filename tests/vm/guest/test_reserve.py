@@ -126,7 +126,6 @@ class TestReserve(machine.TestCase):
         """Closed, but still mapped: the kernel says that it is there."""
         file = self.foreign(self.first, cpu=0)
         unmap = perf.map_alone(file.fileno())
-        
         file.close()
         self.assertEqual(self.shell.say("ask", self.first, 0), "busy")
         unmap()
