@@ -7,7 +7,7 @@
     names     the socket is named like the interface, its links like all that are served
     exercised each line has an entry in the table that the tests in a booted machine go by
     accounts  systemd-sysusers and systemd-tmpfiles take their files
-    catalog   journalctl takes the catalog, and it explains each message of an id, with fields that it has
+    catalog   journalctl takes the catalog, and it and spe-broker(8) explain each message of an id, with its fields
     confined  the daemon does its work as the unit's user, with the unit's capabilities and no others
 
 What systemd makes of them is seen where it runs: tests/vm/guest/installed/.
@@ -155,7 +155,7 @@ def accounts(_source, work):
 
 
 def catalog(source, work):
-    """The ids and fields that the sources send are those that the catalog knows."""
+    """The ids and fields that the sources send are those that the catalog and the manual know."""
     if not shutil.which("journalctl"):
         skip("no journalctl")
     ids, fields = set(), set()
@@ -170,10 +170,15 @@ def catalog(source, work):
         shutil.copy(os.path.join(work, PREFIX, "lib/systemd/catalog/spe-broker.catalog"), directory)
         status, text = output("journalctl", "--root", root, "--update-catalog")
         dump = output("journalctl", "--root", root, "--dump-catalog")[1]
+    with open(os.path.join(source, "man/spe-broker.8.scd"), encoding="utf-8") as f:
+        page = f.read().replace("\\_", "_")
     known = set(re.findall(r"^-- ([0-9a-f]{32})$", dump, re.M))
+    told = set(re.findall(r"\*(SPE_BROKER_[A-Z_]+)=\*", page))
     used = set(re.findall(r"@([A-Z_]+)@", dump))
-    print(text, f"exit {status}", "ids sent", sorted(ids), "known", sorted(known), "fields", sorted(used), sep="\n")
-    return status == 0 and len(ids) >= 3 and known == ids and used <= fields
+    print(text, f"exit {status}", "ids sent", sorted(ids), "known", sorted(known), "fields", sorted(used), sorted(fields),
+          sorted(told), sep="\n")
+    return (status == 0 and len(ids) >= 3 and known == ids == set(re.findall(r"\b[0-9a-f]{32}\b", page))
+            and used <= fields == told)
 
 
 def wait_line(stream, wanted):
