@@ -112,6 +112,7 @@ class State:
         self.check_limits()
         self.check_sharing()
         self.check_contention()
+        self.check_sessions()
         self.check_draining()
         for lease in self.charged:
             self.check_lease(lease)
@@ -182,7 +183,8 @@ class State:
                 holders[cpu].append(lease)
 
     def check_contention(self):
-        """A revoked lease and an exclusive one on the same CPU: both are told."""
+        """A revoked lease and an exclusive one on the same CPU, and a host session and a lease that it stands
+        against: both are told."""
 
         def cpus(state, mode):
             return set().union(
@@ -195,10 +197,26 @@ class State:
                 against = exclusive
             else:
                 against = revoked if lease["mode"] == "exclusive" else set()
-            need(lease["contended"] == bool(self.held(lease) & against), "contended", lease)
+            contended = bool(self.held(lease) & against) or any(self.meet(s, lease) for s in self.sessions)
+            need(lease["contended"] == contended, "contended", lease, self.sessions)
+
+    def meet(self, session, lease):
+        """Where a session and a lease that protects stand against each other."""
+        if lease["state"] not in PROTECTING:
+            return set()
+        instance, threads = self.find(lease["instance"]), {lease["owner"].get("pid")}
+        return self.stands_against(session, lease["mode"], instance, self.held(lease), threads)
+
+    def check_sessions(self):
+        for instance in self.instances:
+            reach = set().union(*(sizes.cpus(s["cpus"]) for s in self.sessions)) & instance.cpus
+            need(sizes.cpus(instance.json.get("sessionCpus", "")) == reach, instance.name, "sessionCpus", reach)
+        for session in self.sessions:
+            contended = any(self.meet(session, lease) for lease in self.charged)
+            need(session["contended"] == contended, "contended", session)
 
     def check_draining(self):
-        """An assignment drains as long as a lease is there that it does not allow."""
+        """An assignment drains as long as a lease or a session is there that it does not allow."""
         for instance in self.instances:
             for assignment in instance.json["assignments"]:
                 barred = any(
@@ -208,6 +226,10 @@ class State:
                         for cpu in self.held(lease) & sizes.cpus(assignment["cpus"])
                     )
                     for lease in self.charged
+                ) or any(
+                    assignment["owner"] in ("guest", "none")
+                    and sizes.cpus(session["cpus"]) & sizes.cpus(assignment["cpus"])
+                    for session in self.sessions
                 )
                 need(assignment["state"] == ("draining" if barred else "active"), instance.name, assignment)
 
@@ -239,6 +261,7 @@ class State:
             need(lease["pmuType"] == instance.json["pmuType"], "pmuType", lease)
         if lease["state"] == "granted":
             odd = lease["restartRequired"] or cpus != held or not there
+            odd = odd or any(self.meet(session, lease) for session in self.sessions)
             need((lease["reason"] is not None) == odd, "reason", lease)
             need(
                 all(self.allowed(instance, cpu, lease["vm"], lease["vmOrigin"]) for cpu in held),
@@ -307,7 +330,7 @@ class State:
         return out
 
     def stands_against(self, session, mode, instance, cpus, threads):
-        """Where a host session conflicts with a lease on CPUs of an instance whose owner has these threads."""
+        """Where a host session conflicts with a lease on CPUs of an instance; its owner has these threads."""
         reach = sizes.cpus(session["cpus"]) & cpus
         if mode == "shared":
             return set()

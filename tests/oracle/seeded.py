@@ -88,6 +88,7 @@ class Tree:
         """(the tests that failed, what they said)."""
         environment = os.environ | {"SPE_BROKER": str(self.make()), "SPE_SOURCE_DIR": str(SOURCE)}
         environment["SPE_DECIDE"] = str(self.make_decide())
+        environment["SPE_UNPROFILED"] = "1"  # test_decisions.py has sessions, and takes less time
         failed, said = [], ""
         for test in (("test_decisions.py",), ("test_oracle.py", "TestOracle")):
             done = subprocess.run(

@@ -14,11 +14,13 @@ import harness  # noqa: E402
 import sizes  # noqa: E402
 from cases import GROUP, SIZES, VMS, Host  # noqa: E402
 from judge import Fault, Held, Settings, State, clash, need, offered  # noqa: E402
+from profilers import OBSERVE, PMU, SESSIONS_MAX, Pmu, Profilers, usable  # noqa: E402
 from sizes import KIB, MIB  # noqa: E402
 
 LONG = os.environ.get("SPE_LONG") == "1"
 SEEDS = [int(os.environ["SPE_SEED"])] if "SPE_SEED" in os.environ else range(1, 101 if LONG else 17)
 STEPS = int(os.environ.get("SPE_STEPS", "400" if LONG else "120"))
+UNPROFILED_EVERY = 4  # of the seeds: without host sessions, as where none can be seen
 FOREVER = 10**12
 # Users, and what they have locked: by that the broker tells who may have enabled SPE.
 OWNERS = ((0, 0), (0, 0), (0, MIB), (1000, 0), (1001, 64 * KIB))
@@ -51,16 +53,19 @@ EXPECTED = [
     "retyped",
     "partly off line",
 ]
+EXPECTED_OF_SESSIONS = [f"session {word}" for word in ("cpu", "task", "taskcpu", "contends", "lets in")]
 EXPECTED += [f"Acquire {word}" for word in REFUSALS.split() + ["Busy"]]
 
 
 class Run:
     """One seed: a host, some VMMs of three users, and random steps."""
 
-    def __init__(self, case, seed):
+    def __init__(self, case, seed, pmu):
         self.case, self.seed, self.rng = case, seed, random.Random(seed)
         self.host = Host(self.rng)
-        self.broker = case.broker(tree=self.host.write, config=self.host.text)
+        self.profilers = Profilers(pmu, self.host.parts) if pmu else None
+        config = self.host.text + (OBSERVE if pmu else "")
+        self.broker = case.broker(tree=self.host.write, config=config)
         self.admin = case.client(self.broker)
         self.held = {}  # lease id: Held
         self.owners = [self.owner(uid, locked) for uid, locked in OWNERS]
@@ -73,20 +78,40 @@ class Run:
         process, client = self.case.vmm(self.broker, uid=uid, groups=[GROUP], locked=locked)
         return {"process": process, "client": client, "uid": uid, "locked": locked}
 
-    def read(self):
-        """The daemon's state, checked by itself and against what was assigned."""
-        for method in ("ListInstances", "ListLeases", "Describe"):
+    def look(self):
+        methods = ["ListInstances", "ListLeases", "Describe"] + ["ListSessions"] * bool(self.profilers)
+        for method in methods:
             self.admin.send(method)
-        instances, leases, host = (self.admin.receive()[0] for _ in range(3))
+        instances, leases, host, *sessions = (self.admin.receive()[0] for _ in methods)
         decided = {
             cpu: a for origin in ("config", "persistent", "runtime")
             for cpu, a in self.host.assigned.get(origin, {}).items()
         }
         self.state = State(
-            self.host.settings, instances["instances"], leases["leases"], host["host"], self.held, decided
+            self.host.settings,
+            instances["instances"],
+            leases["leases"],
+            host["host"],
+            self.held,
+            decided,
+            sessions[0]["sessions"] if sessions else (),
         )
+        return not self.profilers or self.profilers.agrees(self.state)
+
+    def read(self):
+        """The daemon's state, checked by itself and against what was assigned."""
+        self.look()
+        if self.profilers:
+            self.profilers.follow(self.state)
+        try:
+            harness.wait_for(self.look, "what sessions there are, it hears by itself")
+        except AssertionError as error:
+            raise Fault(self.state.sessions, self.profilers.expected(self.state)) from error
+        if self.profilers:
+            self.look()  # all of it after that, and not the leases before and the sessions after
         self.check_followed()
         self.state.check()
+        self.seen["session contends"] += any(session["contended"] for session in self.state.sessions)
         self.check_assignments()
         self.check_waiters()
 
@@ -129,7 +154,10 @@ class Run:
         for lease_id in [i for i in self.waiters if i not in queued]:
             _, stream = self.waiters.pop(lease_id)
             try:
-                need(stream.next()["change"] in ("granted", "ended"), "a waiter was told something odd")
+                change = stream.next()["change"]
+                need(change in ("granted", "ended"), "a waiter was told something odd", change)
+                let_in = change == "granted" and self.what.startswith("profile no more")
+                self.seen["session lets in"] += let_in
             except harness.VarlinkError as error:
                 need(not error.name.endswith(".Busy"), "a waiter gave up")
             stream.close()
@@ -176,7 +204,7 @@ class Run:
             "size": json.get("bufferSize", settings.limits["DefaultBufferSize"]),
             "exact": json.get("exact", False),
             "mode": json.get("mode", settings.default_mode),
-            "threads": set(),
+            "threads": {json.get("pid", owner["process"].pid)},
         }
         return json, full
 
@@ -230,6 +258,9 @@ class Run:
     def step_wait(self):
         owner = self.rng.choice(self.owners)
         json, request = self.request(owner, with_cpus=True)
+        if self.profilers and self.profilers.open and self.rng.random() < 0.5:
+            cpu = self.rng.choice([s["cpu"] for s in self.profilers.open]) or 0
+            json["cpus"], request["cpus"] = str(cpu), {cpu}
         self.what = f"wait as {owner['uid']}: {json}"
         errors, _, _ = self.state.decide(request, self.claims())
         client = owner["process"].connect(self.broker)
@@ -291,6 +322,8 @@ class Run:
         elif self.state.conflicts(lease["mode"], cpus, [], without=lease["leaseId"]):
             right = {"Busy"}
         elif self.state.conflicts(lease["mode"], cpus - held, self.claims(), without=lease["leaseId"]):
+            right = {"Busy"}
+        elif self.state.profiled(lease["mode"], instance, cpus - held, {lease["owner"]["pid"]}):
             right = {"Busy"}
         elif self.state.conflicts(lease["mode"], cpus, self.claims(), without=lease["leaseId"]):
             right = {"Busy", None}  # a waiter wants what this lease already has
@@ -367,6 +400,8 @@ class Run:
         owner = self.owners[at]
         pid = owner["process"].pid
         self.what = f"process {pid} dies"
+        if self.profilers:
+            self.profilers.stop_all(pid)
         owner["process"].kill()
         owner["client"].close()
         self.owners[at] = self.owner(owner["uid"], owner["locked"])
@@ -388,11 +423,29 @@ class Run:
         """Instances go, with whatever leases are on them, come back, or are other ones now."""
         what = self.host.change(self.rng)
         self.what = f"SPUs {what}: {self.host.parts}"
+        if self.profilers and not self.profilers.has_spu(self.host.parts):
+            self.profilers.stop_all()  # events of a PMU that is no SPU's are none of the broker's business
         self.host.write_parts(self.broker.tree)
         self.admin.call("Rescan")
         self.seen[f"SPUs {what}"] += 1
 
+    def step_profile(self):
+        known = self.profilers and self.profilers.spu(self.state)
+        if known and len(self.profilers.open) < SESSIONS_MAX:
+            targets = [owner["process"].pid for owner in self.owners] + [os.getpid()]
+            kind = self.profilers.start(self.rng, targets)
+            self.what = f"profile {self.profilers.open[-1]}"
+            self.seen[f"session {kind}"] += 1
+
+    def step_profile_no_more(self):
+        if self.profilers and self.profilers.open:
+            session = self.rng.choice(self.profilers.open)
+            self.what = f"profile no more {session}"
+            self.profilers.stop(session)
+
     STEPS = [
+        (step_profile, 6),
+        (step_profile_no_more, 7),
         (step_acquire, 55),
         (step_release, 14),
         (step_update, 8),
@@ -419,6 +472,8 @@ class Run:
 
     def end(self):
         """All released: every charge is zero."""
+        if self.profilers:
+            self.profilers.stop_all()
         for _, stream in self.waiters.values():
             stream.close()
         half = self.state.charged[::2]
@@ -433,17 +488,23 @@ class Run:
 
 class TestOracle(harness.TestCase):
     def test_generated(self):
-        seen = collections.Counter()
+        seen, pmu = collections.Counter(), None
+        if PMU.exists() and "SPE_UNPROFILED" not in os.environ:
+            pmu = Pmu()
+            self.addClassCleanup(pmu.close)
+        profiled = pmu and usable(self, Host(random.Random(0)).write)
+        print(f"oracle: host sessions {'of PMU msr' if profiled else 'cannot be seen here'}")
         for seed in SEEDS:
             print(f"oracle: SPE_SEED={seed} SPE_STEPS={STEPS}", flush=True)
-            run = Run(self, seed)
+            run = Run(self, seed, pmu.type if profiled and seed % UNPROFILED_EVERY else None)
             run.go(STEPS)
             run.broker.stop()
             self.doCleanups()
             seen += run.seen
         print(dict(sorted(seen.items())))
         if len(SEEDS) > 1:
-            self.assertEqual([word for word in EXPECTED if not seen[word]], [], "never happened")
+            expected = EXPECTED + (EXPECTED_OF_SESSIONS if profiled else [])
+            self.assertEqual([word for word in expected if not seen[word]], [], "never happened")
 
 
 class TestJudge(harness.TestCase):
