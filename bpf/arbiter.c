@@ -307,6 +307,22 @@ int arbiter_close_owner(Arbiter *arbiter, pid_t process, const CpuSet *cpus) {
         return r;
 }
 
+int arbiter_open_owners(Arbiter *arbiter) {
+        __u32 key;
+        int r, map;
+
+        if (arbiter->hook == ARBITER_HOOK_NONE)
+                return 0;
+
+        map = arbiter_map(arbiter, ARBITER_PART_OWNERS);
+        while ((r = bpf_map_get_next_key(map, NULL, &key)) == 0) {
+                r = bpf_map_delete_elem(map, &key);
+                if (r < 0)
+                        return r;
+        }
+        return r == -ENOENT ? 0 : r;
+}
+
 uint64_t arbiter_get_generation(const Arbiter *arbiter) {
         return arbiter->control ? load(&arbiter->control->generation) : 0;
 }

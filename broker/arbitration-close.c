@@ -15,6 +15,7 @@ static void close_in_arbiter(Arbitration *arbitration, const ClosedCpus *closed)
 
         arbiter_close(arbitration->arbiter, &sets);
         arbitration->closed = *closed;
+        arbitration->closed_known = true;
 }
 
 static bool is_closed(const ClosedCpus *closed, const ClosedCpus *in) {
@@ -22,12 +23,13 @@ static bool is_closed(const ClosedCpus *closed, const ClosedCpus *in) {
                cpuset_is_subset(&closed->task_bound, &in->task_bound);
 }
 
-/* Nothing is closed in a new arbiter yet. */
+/* What is closed in another arbiter is not known: it may have taken over what an earlier process has left. */
 void arbitration_forget_closed(Manager *manager) {
         Arbitration *arbitration = manager->arbitration;
         Lease *lease;
 
         arbitration->closed = (ClosedCpus){0};
+        arbitration->closed_known = false;
         arbitration->deciding = 0;
         TAILQ_FOREACH(lease, &manager->leases.all, link) {
                 lease->owner->closed = CPUSET_NULL;
@@ -101,7 +103,10 @@ static void settle_closed(Manager *manager, CpuSet *ret_kept) {
                 return;
         }
 
-        if (!is_closed(&closed, &arbitration->closed) || !is_closed(&arbitration->closed, &closed))
+        if (!arbitration->closed_known)
+                arbitration_open_owners(arbitration);
+        if (!arbitration->closed_known || !is_closed(&closed, &arbitration->closed) ||
+            !is_closed(&arbitration->closed, &closed))
                 close_in_arbiter(arbitration, &closed);
         arbitration_settle_owners(manager);
 }

@@ -114,6 +114,16 @@ void arbitration_close_to_owner(Manager *manager, LeaseOwner *known, pid_t pid, 
         close_to_owner(arbitration, pid, closed);
 }
 
+void arbitration_open_owners(Arbitration *arbitration) {
+        int r = arbiter_open_owners(arbitration->arbiter);
+
+        if (r < 0)
+                log_message(LOG_WARNING,
+                            "sessions on the threads of processes that had leases before may go on being "
+                            "refused: %s",
+                            strerror(-r));
+}
+
 void arbitration_owner_gone(Manager *manager, LeaseOwner *owner) {
         Arbitration *arbitration = manager->arbitration;
         pid_t pid = owner->owner->pid;

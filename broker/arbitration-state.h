@@ -39,6 +39,7 @@ struct Arbitration {
         /* Of guest leases, whose own task-bound sessions are refused: those to be worked out anew. */
         LIST_HEAD(, LeaseOwner) stale_owners;
         ClosedCpus closed; /* in the kernel, now */
+        bool closed_known; /* else the kernel may have more closed */
 
         Reserve *reserve;
         uint64_t tried_generation; /* of the copy of the table of sessions, when holding was tried last */
@@ -59,7 +60,7 @@ void arbitration_fail(Manager *manager, const char *what, int r);
  * where.
  */
 int arbitration_close(Manager *manager, const Offer *offer, LeaseOwner *known, pid_t pid);
-/* Nothing is closed in a new arbiter yet. */
+/* The arbiter is another one, or is to close now: all of it is closed anew. */
 void arbitration_forget_closed(Manager *manager);
 
 /* arbitration-owner.c: level enforce */
@@ -69,6 +70,8 @@ void arbitration_close_to_owner(Manager *manager, LeaseOwner *known, pid_t pid, 
 /* What leases @owner has is to be looked at by settle. */
 void arbitration_mark_owner(Arbitration *arbitration, LeaseOwner *owner);
 void arbitration_settle_owners(Manager *manager);
+/* Whatever is closed to sessions of owners is open again. */
+void arbitration_open_owners(Arbitration *arbitration);
 
 /* arbitration-hold.c: level reserve */
 

@@ -202,8 +202,10 @@ int arbiter_new(ArbiterHook highest, _unused_ NamedFd *kept, _unused_ size_t n_k
         arbiter->hook = highest < fake_arbiter.hook ? highest : fake_arbiter.hook;
         fake_arbiter.there = true;
         fake_arbiter.used = arbiter->hook;
-        fake_arbiter.closed = (ArbiterClosed){0};
-        fake_arbiter.n_owners = 0;
+        if (!fake_arbiter.keeps) {
+                fake_arbiter.closed = (ArbiterClosed){0};
+                fake_arbiter.n_owners = 0;
+        }
         last = *ret_arbiter = arbiter;
         return 0;
 }
@@ -291,6 +293,11 @@ int arbiter_close_owner(_unused_ Arbiter *arbiter, pid_t process, const CpuSet *
         fake->owners[i] = (FakeOwner){process, *cpus};
         if (i == fake->n_owners)
                 fake->n_owners++;
+        return 0;
+}
+
+int arbiter_open_owners(_unused_ Arbiter *arbiter) {
+        fake_arbiter.n_owners = 0;
         return 0;
 }
 

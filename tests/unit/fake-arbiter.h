@@ -22,6 +22,7 @@ typedef struct FakeArbiter {
         ArbiterHook hook;         /* the best that this kernel has */
         int new_error;            /* what arbiter_new() fails with; 0: it works */
         int read_error;           /* what arbiter_read() fails with; 0: it works */
+        bool keeps;               /* what was closed is still closed when arbiter_new() takes over */
         bool entering;            /* events that open stay undecided until fake_decide() */
         void (*read_fn)(void);    /* called within arbiter_read(), before the table is looked at */
         void (*iterate_fn)(void); /* called within arbiter_iterate(): what it finds */

@@ -241,6 +241,20 @@ static void test_owners_full(void **state) {
         assert_int_equal(fake_arbiter.n_owners, 0);
 }
 
+/* What an earlier process has left closed is open, if nothing here closes it. */
+static void test_left_closed(void **state) {
+        Broker *broker = *state;
+
+        broker_stop(broker);
+        fake_arbiter.keeps = true;
+        cpuset_add(&fake_arbiter.closed.cpu_wide, 1);
+        cpuset_add(&fake_arbiter.closed.task_bound, 2);
+        fake_arbiter.owners[fake_arbiter.n_owners++] = (FakeOwner){1, {{1}}};
+        broker_start(broker);
+        assert_closed("", "");
+        assert_int_equal(fake_arbiter.n_owners, 0);
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_closes, setup, arbitration_teardown),
@@ -252,6 +266,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_fast, setup, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_entering, setup, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_fails, setup, arbitration_teardown),
+                cmocka_unit_test_setup_teardown(test_left_closed, setup, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_owners_full, setup, arbitration_teardown),
         };
 
