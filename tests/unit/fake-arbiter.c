@@ -169,8 +169,6 @@ uint64_t fake_open(ArbiterSession wanted) {
 void fake_decide(void) {
         for (size_t i = 0; i < fake_arbiter.n_sessions; i++)
                 fake_arbiter.sessions[i].entering = false;
-        fake_arbiter.generation++;
-        fake_ring();
 }
 
 void fake_close(uint64_t id) {

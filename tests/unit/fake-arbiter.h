@@ -70,7 +70,7 @@ uint64_t fake_open(ArbiterSession wanted);
 uint64_t fake_put(ArbiterSession wanted);
 /* An event that was refused, for whatever reason. */
 void fake_refuse(const ArbiterRefusal *refusal);
-/* Events that the hook has not decided on are let in. */
+/* Events that the hook has not decided on are let in; nobody is told. */
 void fake_decide(void);
 void fake_close(uint64_t id);
 /* Those that are open. */

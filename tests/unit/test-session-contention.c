@@ -123,6 +123,14 @@ static void test_tasks(void **state) {
         close_event(broker, id);
         assert_session_event(watch, "closed", false);
 
+        /* Sharing is no promise that anybody could break. */
+        acquire_for(client, child, "b", "0", "shared");
+        assert_text(next_event(watch, "lease"), "/change", "granted");
+        id = open_event(broker, 0, child);
+        assert_session_event(watch, "opened", false);
+        close_event(broker, id);
+        assert_session_event(watch, "closed", false);
+
         id = open_event(broker, -1, owner);
         (void)snprintf(reason, sizeof(reason), "samples thread %i", (int)owner);
         assert_lease_event(watch, "contended", reason);
@@ -285,7 +293,9 @@ static void test_unseen(void **state) {
         _cleanup_(client_freep) Client *client = client_new(broker);
         struct json_object *error;
 
-        cpuset_add(&broker->manager->sessions.unseen, 2);
+        acquire_for(client, getpid(), "holder", "3", "exclusive");
+        cpuset_add_range(&broker->manager->sessions.unseen, 2, 3);
+        cpuset_add(&broker->manager->sessions.unseen, 9);
         sessions_place(broker->manager);
         /* At this level the next settle() would know better. */
         assert_int_equal(sd_event_source_set_enabled(broker->manager->settle_source, SD_EVENT_OFF), 0);
@@ -303,6 +313,13 @@ static void test_unseen(void **state) {
         assert_null_at(error, "/holders/0/command");
         client_call(client, BROKER "Query", "{\"request\":{\"vm\":\"a\",\"vcpus\":1,\"cpus\":\"0-1\"}}");
         assert_true(bool_at(client->message, "/parameters/decision/granted"));
+
+        /* To one that shares, only the lease is in the way. */
+        client_call(client, BROKER "Query",
+                    "{\"request\":{\"vm\":\"a\",\"vcpus\":1,\"cpus\":\"2-3\",\"mode\":\"shared\"}}");
+        error = at(client->message, "/parameters/decision/refusals/0");
+        assert_int_equal(json_object_array_length(at(error, "/holders")), 1);
+        assert_text(error, "/holders/0/kind", "lease");
 }
 
 int main(void) {
