@@ -6,11 +6,10 @@
 #define DEVICES "sys/bus/event_source/devices/"
 
 /* The documented names, in their documented order. */
-static const char *const names[] = {"cpu",           "firmware",     "kpti",      "driver-built",
-                                    "driver-loaded", "driver-probe", "instances", "mem-sampling",
-                                    "perf-paranoid", "kvm",          "kvm-mode",  "guest",
-                                    "memlock",       "btf",          "bpf-lsm",   "trampolines",
-                                    "level"};
+static const char *const names[] = {
+        "cpu",       "firmware",     "kpti",          "driver-built", "driver-loaded", "driver-probe",
+        "instances", "mem-sampling", "perf-paranoid", "kvm",          "kvm-mode",      "guest",
+        "memlock",   "btf",          "bpf-lsm",       "trampolines",  "level"};
 
 typedef struct Answers {
         Topology *topology;
