@@ -148,14 +148,29 @@ static int add(Manager *manager, const ArbiterSession *facts, Session **ret_sess
         return 0;
 }
 
+/* Whether it is what keeps others off: of that systemd has copies, which the iterator meets. */
+static bool is_own(const Manager *manager, const ArbiterSession *facts) {
+        const Reserve *reserve = arbitration_get_reserve(manager->arbitration);
+        const Instance *instance;
+
+        if (facts->target_thread != 0 || facts->cpu < 0 || cpuset_is_empty(reserve_get_held(reserve)))
+                return false;
+
+        instance = arbitration_find_instance(manager, facts->pmu);
+        return instance && reserve_has(reserve, instance->pmu_type, (unsigned)facts->cpu);
+}
+
 /* Takes in all that is in the kernel's table: those that are new are added, and all are marked as met. */
 static int take_in(Manager *manager, const ArbiterSession *facts, size_t n, bool *ret_changed,
                    bool *ret_entering) {
         SessionTable *table = &manager->sessions;
 
         for (size_t i = 0; i < n; i++) {
-                Session *session = session_find(table, &facts[i]);
+                Session *session;
 
+                if (is_own(manager, &facts[i]))
+                        continue;
+                session = session_find(table, &facts[i]);
                 if (!session) {
                         int r = add(manager, &facts[i], &session);
 

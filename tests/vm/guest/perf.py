@@ -5,10 +5,12 @@ import ctypes
 import errno
 import mmap
 import os
+import pathlib
 import platform
 import struct
 
 SYSCALL = {"x86_64": 298, "aarch64": 241}[platform.machine()]
+PIDFD_GETFD = 438
 ATTR_SIZE = 112  # PERF_ATTR_SIZE_VER5: as far as the members that are used
 SOFTWARE, DUMMY = 1, 9  # PERF_TYPE_SOFTWARE, PERF_COUNT_SW_DUMMY
 DISABLED, INHERIT, EXCLUDE_IDLE, FREQ = 1 << 0, 1 << 1, 1 << 7, 1 << 10
@@ -40,6 +42,17 @@ def outcome(*arguments, **kwargs):
     except OSError as error:
         return NAMES[error.errno]
     return ""
+
+
+def copies(pid):
+    """Descriptors of all events that a process has."""
+    descriptors = pathlib.Path(f"/proc/{pid}/fd")
+    events = [int(fd.name) for fd in descriptors.iterdir() if os.readlink(fd) == "anon_inode:[perf_event]"]
+    pidfd = os.pidfd_open(pid)
+    try:
+        return [libc.syscall(PIDFD_GETFD, pidfd, fd, 0) for fd in events]
+    finally:
+        os.close(pidfd)
 
 
 def map_alone(fd):

@@ -146,6 +146,17 @@ class TestReserve(TestObserve):
         self.assertEqual(perf.outcome(self.first, pid=0), "")
         wait_for(lambda: not self.sessions(), "no session")
 
+    def test_held_by_systemd_too(self):
+        """Somebody has copies of what the broker holds: nobody's session, whoever is met with it."""
+        self.client(self.daemon).call("Acquire", request=self.request("0-1"))
+        copies = perf.copies(self.daemon.process.pid)
+        self.addCleanup(lambda: [os.close(fd) for fd in copies])
+        self.assertEqual(len(copies), 2)
+        self.open(self.second, cpu=2)
+        wait_for(lambda: ("cpu", "2") in self.sessions(), "a look")
+        self.assertEqual(self.sessions(), [("cpu", "2")])
+        self.assertEqual([lease["contended"] for lease in self.daemon.call("ListLeases")["leases"]], [False])
+
     def test_held_again(self):
         """On a CPU that was off line."""
         self.client(self.daemon).call("Acquire", request=self.request("2-3"))
