@@ -156,6 +156,7 @@ static void choose(Manager *manager) {
         arbitration_choose(manager, arbitration_wanted(manager), arbitration->arbiter, arbitration->failure,
                            choice);
         manager->model.unprotected_reason = choice->unprotected ? choice->reason : NULL;
+        host_check_forget(&manager->check); /* which says the same */
         if (choice->unprotected && (!before.unprotected || strcmp(choice->reason, before.reason) != 0))
                 log_message(LOG_WARNING, "host sessions: %s; leases that may not share are refused",
                             choice->reason);

@@ -65,6 +65,15 @@ class TestCheckHost(harness.TestCase):
                     self.assertEqual(reason, {"reason": host["levelReason"]})
                     broker.call("Acquire", request=request | {"mode": "shared"})
 
+    def test_level_is_the_present_one(self):
+        """However much a list costs to make."""
+        broker = self.broker(config="[Arbitration]\nLevel=none\n")
+        broker.tree.write("var/log/kmsg", LONG_LOG)
+        self.assertEqual(self.checks(broker)["level"]["status"], "ok")
+        broker.configure("")
+        broker.call("Reload")
+        self.assertEqual(self.checks(broker)["level"]["status"], "unknown")
+
     def test_looks_again(self):
         """After a rescan, at once, and by itself."""
         broker = self.broker()
