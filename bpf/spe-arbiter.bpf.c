@@ -291,7 +291,9 @@ static __always_inline bool meets(const ArbiterWords *closed, const ArbiterWords
         for (unsigned i = 0; i < ARBITER_SET_WORDS; i++) {
                 __u64 word = LOAD(closed->words[i]) & bits_of(cpu, i), affinity;
 
-                if (cpus)
+                /* An event's own CPU the kernel has compared to its PMU's, as they are: those that were
+                 * named may be of before the driver was loaded anew. */
+                if (cpus && cpu < 0)
                         word &= cpus->words[i];
                 if (word == 0)
                         continue;
