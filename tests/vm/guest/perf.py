@@ -76,3 +76,21 @@ def map_aux(fd, size):
     except OSError as error:
         return NAMES[error.errno]
     return ""
+
+
+class Mapping:
+    """An event's data pages, mapped; unlike Python's own, it keeps no descriptor."""
+
+    def __init__(self, fd, size=2 * mmap.PAGESIZE):
+        libc.mmap.restype = ctypes.c_void_p
+        self.size = size
+        self.address = libc.mmap(None, ctypes.c_size_t(size), mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd,
+                                 ctypes.c_long(0))
+        if self.address == ctypes.c_void_p(-1).value:
+            raise OSError(ctypes.get_errno(), "mmap")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        libc.munmap(ctypes.c_void_p(self.address), ctypes.c_size_t(self.size))
