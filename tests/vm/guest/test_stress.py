@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Sessions and leases that are opened, acquired and given back as fast as the machine can, on the same CPUs: by the books
+that each side keeps for itself (tests/vm/stress.c), no session was ever there beside a lease that it stands against."""
+
+import collections
+import os
+import pathlib
+import subprocess
+
+import machine
+import sessions
+
+PROGRAM = pathlib.Path(os.environ.get("SPE_BUILD_DIR", "."), "tests/vm/stress")
+SECONDS = 120 if "SPE_LONG" in os.environ else 6
+ENOUGH = 10  # of each outcome, in the slowest of machines
+CPUS = 4
+# The leases against which a session stands; they are other processes'.
+AGAINST = {"cpu": ("guest", "exclusive"), "task": ("exclusive",)}
+
+Entry = collections.namedtuple("Entry", "side kind cpus begin end")
+
+
+def read_books(text):
+    entries, refused = [], {}
+    for line in text.splitlines():
+        match line.split():
+            case ["refused", side, count]:
+                refused[side] = int(count)
+            case [side, kind, cpus, begin, end]:
+                entries.append(Entry(side, kind, int(cpus, 16), int(begin), int(end)))
+    return entries, refused
+
+
+def overlaps(entries):
+    """Pairs of a session and a lease on one CPU that were there at the same time, and must not."""
+    for kind, modes in AGAINST.items():
+        for cpu in range(CPUS):
+            last = {}  # per side, of those that have begun, the one that ends last
+            for entry in sorted((e for e in entries if e.cpus & 1 << cpu and e.kind in (kind, *modes)),
+                                key=lambda e: e.begin):
+                other = last.get("lease" if entry.side == "session" else "session")
+                if other and other.end > entry.begin:
+                    yield other, entry
+                if entry.side not in last or last[entry.side].end < entry.end:
+                    last[entry.side] = entry
+
+
+class TestChecker(machine.TestCase):
+    def test_overlaps(self):
+        """It sees what is there to see, and nothing else."""
+        lease = Entry("lease", "guest", 0b01, 10, 20)
+        for session, n in ((Entry("session", "cpu", 0b01, 19, 30), 1), (Entry("session", "cpu", 0b01, 0, 11), 1),
+                           (Entry("session", "cpu", 0b01, 20, 30), 0), (Entry("session", "cpu", 0b10, 10, 20), 0),
+                           (Entry("session", "task", 0b01, 12, 13), 0), (Entry("session", "cpu", 0b01, 12, 13), 1)):
+            self.assertEqual(len(list(overlaps([lease, session]))), n, session)
+        self.assertEqual(len(list(overlaps([lease._replace(kind="exclusive"), Entry("session", "task", 3, 12, 13)]))), 1)
+
+
+class TestStress(sessions.Case):
+    def hammer(self, seconds):
+        types = [self.first, self.first, self.second, self.second]
+        done = subprocess.run([PROGRAM, str(self.daemon.socket_path), str(seconds), *map(str, types)],
+                              stdout=subprocess.PIPE, text=True, check=False, timeout=seconds + machine.harness.DEADLINE)
+        self.assertEqual(done.returncode, 0)
+        entries, refused = read_books(done.stdout)
+        counts = collections.Counter((entry.side, entry.kind) for entry in entries)
+        print(f"{dict(counts)}, refused {refused}")
+        return entries, counts, refused
+
+    def test_no_overlap(self):
+        self.start("auto")
+        entries, counts, refused = self.hammer(SECONDS)
+        self.assertEqual(list(overlaps(entries))[:3], [])
+        for side in (("session", "cpu"), ("session", "task"), ("lease", "guest"), ("lease", "exclusive")):
+            self.assertGreater(counts[side], ENOUGH, side)
+        for side in ("session", "lease"):
+            self.assertGreater(refused[side], ENOUGH, side)
+        self.assert_idle(self.daemon)
+        machine.wait_for(lambda: not self.sessions(), "nothing is left")
+
+    def test_unprotected(self):
+        """Where nothing is refused, the same books show it."""
+        self.start("observe")
+        entries, _, _ = self.hammer(2)
+        self.assertTrue(list(overlaps(entries)))
+
+
+if __name__ == "__main__":
+    machine.main()
