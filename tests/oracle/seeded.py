@@ -25,12 +25,16 @@ class Bug:
             raise ValueError(f"{path}: not a bug file")
         self.name, self.what, self.old, self.new = path.stem, what[2:], old[2:].strip(), new[2:].strip()
 
+    def applies(self, tree):
+        path = tree / self.file
+        return path.exists() and sum(line.strip() == self.old for line in path.read_text().split("\n")) == 1
+
     def apply(self, tree):
         """Puts the bug in; returns what takes it out again, or None if its line is not there exactly once."""
-        path = tree / self.file
-        text = path.read_text() if path.exists() else ""
-        if sum(line.strip() == self.old for line in text.split("\n")) != 1:
+        if not self.applies(tree):
             return None
+        path = tree / self.file
+        text = path.read_text()
         path.write_text(
             "\n".join(self.new if line.strip() == self.old else line for line in text.split("\n"))
         )

@@ -14,6 +14,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "daemon"))
 
 import harness  # noqa: E402
+import seeded  # noqa: E402
 import sizes  # noqa: E402
 from cases import SIZES, VMS, Host  # noqa: E402
 from judge import MODES, Fault, State, clash, need, offered  # noqa: E402
@@ -299,6 +300,13 @@ class TestDecisions(harness.TestCase):
         print(dict(sorted(seen.items())))
         if len(SEEDS) > 1:
             self.assertEqual([word for word in EXPECTED if not seen[word]], [], "never happened")
+
+
+class TestBugs(harness.TestCase):
+    def test_applicable(self):
+        """seeded.py takes minutes and is run seldom: that its bugs are still there to be put in is seen here."""
+        bugs = [seeded.Bug(path) for path in sorted((seeded.HERE / "bugs").glob("*.bug"))]
+        self.assertEqual([bug.name for bug in bugs if not bug.applies(seeded.SOURCE)], [])
 
 
 if __name__ == "__main__":
