@@ -184,7 +184,8 @@ def control(source, work):
 
     with open(os.path.join(source, "debian/control"), encoding="utf-8") as f:
         field = re.search(r"^Build-Depends:((?:\n .*)+)", f.read(), re.M).group(1)
-    named = {line.split()[0].rstrip(",") for line in field.strip().splitlines()} - PACKAGING
+    # ":native": it runs where the package is built, for whatever machine.
+    named = {line.split()[0].rstrip(",").removesuffix(":native") for line in field.strip().splitlines()} - PACKAGING
     listed = set(output("bash", "-c", '. "$1" && printf "%s\\n" "${packages_build[@]}"', "bash",
                         os.path.join(source, "tools/packages.bash")).split()) - BUILD_ESSENTIAL
     for word in sorted(named ^ listed):
