@@ -158,6 +158,7 @@ class TestOutlive(service.TestCase):
     def test_privileges(self):
         """Debian's kernels want more than others, which the package's drop-in gives; without it, it is said what is
         missing, and nothing is where the kernel wants no more."""
+        self.addCleanup(systemctl, "restart", SERVICE)
         name = "10-perf-event-paranoid"
         system.drop_in(name)  # in /run, it takes the place of the package's
         self.addCleanup(system.remove_drop_in, name)
