@@ -74,5 +74,6 @@ void arbitration_lease_changed(Manager *manager, Lease *lease);
 /* The last lease of @owner is gone, and with it what was closed for it. */
 void arbitration_owner_gone(Manager *manager, LeaseOwner *owner);
 
-/* Has the kernel close what is to be closed now, and open the rest: the last pass of settle. */
+/* Has the kernel close what is to be closed now, and open the rest: the last pass of settle, and what a lease
+ * that begins to wait keeps free. */
 void arbitration_settle(Manager *manager);

@@ -10,7 +10,7 @@
 /* Optional members and methods that this version has; a client that needs one looks here before it asks. */
 static const char *const features[] = {
         "Request.pid", "Request.requestId", "Acquire.waitUSec", "Update.cpus",
-        "Revoke.kill", "Assign.forUSec",    "CheckHost",
+        "Revoke.kill", "Assign.forUSec",    "CheckHost",        "ListSessions",
 };
 
 static void encode_limits(JsonWriter *w, const Config *config) {

@@ -44,10 +44,13 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
 void lease_enqueue(Manager *manager, Lease *lease, const Offer *wanted, uint64_t deadline_usec) {
         lease_set_wanted(lease, wanted);
         lease->deadline_usec = deadline_usec;
-        if (arbitration_get_level(manager->arbitration) > ARBITRATION_LEVEL_NONE)
-                lease->keep_usec = manager_now_monotonic(manager) + ARBITRATION_KEEP_USEC;
         lease_link_waiting(lease);
         claims_add(&manager->claims, wanted->mode, &wanted->cpus);
+        if (arbitration_get_level(manager->arbitration) > ARBITRATION_LEVEL_NONE) {
+                lease->keep_usec = manager_now_monotonic(manager) + ARBITRATION_KEEP_USEC;
+                claims_add(&manager->keeping, wanted->mode, &wanted->cpus);
+                arbitration_settle(manager); /* before anybody is told */
+        }
         manager_mark_dirty(manager, DIRTY_DEADLINES);
 
         events_lease(manager, lease, LEASE_CHANGE_QUEUED);

@@ -4,6 +4,8 @@
 
 #include "tests/unit/broker-fixture.h"
 
+#include "broker/end.h"
+#include "broker/grant.h"
 #include "tests/unit/arbitration-fixture.h"
 
 #define WAIT_LONG ",\"waitUSec\":" LONG_USEC
@@ -39,6 +41,26 @@ static void test_order(void **state) {
         release(first, id);
         lease_id(client_receive(second));
         assert_closed("1-3", "");
+}
+
+/* The kernel has been told before anybody is. */
+static void test_keeps_at_once(void **state) {
+        Broker *broker = *state;
+        Offer offer = {.instance = broker->manager->model.instances.entries[0], .mode = LEASE_MODE_GUEST};
+        LeaseRequest request = LEASE_REQUEST_NULL;
+        Lease *lease;
+
+        assert_int_equal(owner_new(getpid(), &request.fresh), 0);
+        request.vm = strdup("a");
+        assert_non_null(request.vm);
+        request.policy = (PolicyRequest){.vcpus = 1, .vm = request.vm, .mode = LEASE_MODE_GUEST};
+        assert_int_equal(lease_new(broker->manager, &request, &lease), 0);
+        cpuset_add(&offer.cpus, 2);
+        lease_enqueue(broker->manager, lease, &offer, UINT64_MAX - 1);
+        assert_closed("2", "");
+        lease_end(broker->manager, lease, "the test is over");
+        broker_pump(broker);
+        assert_closed("", "");
 }
 
 /* What a waiter waits for is closed to others meanwhile; a close and an open race for it in vain. */
@@ -161,6 +183,7 @@ static void test_observing(void **state) {
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_order, setup, arbitration_teardown),
+                cmocka_unit_test_setup_teardown(test_keeps_at_once, setup, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_keeps, setup, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_keeps_for_a_while, setup, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_waits_for_lease, setup, arbitration_teardown),
