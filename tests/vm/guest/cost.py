@@ -15,7 +15,7 @@ import machine
 import sessions
 
 PROGRAM = str(pathlib.Path(os.environ.get("SPE_BUILD_DIR", "."), "tests/bench/sessions"))
-ROUNDS, CLOSES, MSEC = 7, 100, "200"
+ROUNDS, CLOSES, MSEC = 5, 50, "200"
 
 
 def measure(what):

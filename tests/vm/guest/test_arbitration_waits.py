@@ -25,9 +25,11 @@ class TestFirst(sessions.Case):
         self.lease("2-3", "exclusive")
 
     def test_of_a_task(self):
-        """A task's session is in the way of its own lease, and of exclusive ones."""
+        """A task's session is in the way of exclusive leases where it reaches; at level reserve of any, and everywhere, as
+        nothing could be held."""
         self.event(self.second, pid=self.task({2}))
-        self.assertEqual([holder["cpus"] for holder in self.busy("2-3", "exclusive")], ["2"])
+        self.assertEqual([holder["cpus"] for holder in self.busy("2-3", "exclusive")],
+                         ["2" if self.level == "enforce" else "2-3"])
         if self.level == "enforce":
             self.lease("2-3")
 
@@ -117,9 +119,11 @@ class TestReserve(sessions.Case):
         self.bound("")
 
     def test_shared(self):
+        """Nothing is held for it. (Where closes are not seen, the broker asks the kernel whether the first event is gone,
+        by one of its own, and that is in the way of others for a moment.)"""
         self.lease("0", "shared")
         self.wide(c0="")
-        self.bound("")
+        machine.wait_for(lambda: perf.outcome(self.first, pid=0) == "", "a task's can be opened")
 
     def test_off_line(self):
         """The held event is gone with its CPU, and opened anew when that is back."""
