@@ -349,10 +349,28 @@ static void read_line(const char *path, char *line, size_t size) {
                 line[strcspn(line, "\n")] = '\0';
 }
 
+/* Whether a list of words with commas in between has @word. */
+static bool list_has(const char *list, const char *word) {
+        size_t n = strlen(word);
+
+        for (const char *at = list; at; at = strchr(at, ',')) {
+                at += *at == ',';
+                if (strncmp(at, word, n) == 0 && (at[n] == ',' || at[n] == '\0'))
+                        return true;
+        }
+        return false;
+}
+
 static void explain_unproved(Arbiter *arbiter) {
         char list[128];
 
         read_line(LSM_LIST_PATH, list, sizeof(list));
+        if (list_has(list, "bpf")) {
+                (void)snprintf(
+                        arbiter->reason, sizeof(arbiter->reason),
+                        "The kernel lets an event in that a BPF program of type LSM refuses, as tried.");
+                return;
+        }
         (void)snprintf(arbiter->reason, sizeof(arbiter->reason),
                        "The kernel does not call BPF programs of type LSM: bpf is not among the active "
                        "security modules (%s).",

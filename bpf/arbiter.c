@@ -29,6 +29,8 @@
 
 #include "bpf/arbiter-load.h"
 
+/* Room for one pass over the table: what goes behind its back and comes in front of it is met twice. */
+#define READ_MAX     (2U * ARBITER_SESSIONS)
 #define NSEC_PER_SEC UINT64_C(1000000000)
 
 static_assert(sizeof(ArbiterWords) == sizeof(CpuSet), "a set of CPUs is the same on both sides");
@@ -105,8 +107,10 @@ static int find_open(Arbiter *arbiter) {
 }
 
 static int start(Arbiter *arbiter) {
-        arbiter->keys = calloc(ARBITER_SESSIONS, sizeof(*arbiter->keys));
-        arbiter->entries = calloc(ARBITER_SESSIONS, sizeof(*arbiter->entries));
+        /* Who had it before may have heard the bell, and ended before it said so. */
+        __atomic_store_n(&arbiter->control->rung, 0, __ATOMIC_SEQ_CST);
+        arbiter->keys = calloc(READ_MAX, sizeof(*arbiter->keys));
+        arbiter->entries = calloc(READ_MAX, sizeof(*arbiter->entries));
         if (!arbiter->keys || !arbiter->entries)
                 return -ENOMEM;
         arbiter->doorbell =
@@ -334,12 +338,12 @@ static int copy_table(const Arbiter *arbiter, size_t *ret_n) {
         bool begun = false;
 
         for (;;) {
-                __u32 count = ARBITER_SESSIONS - n;
-                int r = count == 0
-                                ? -ENOENT
-                                : bpf_map_lookup_batch(map, begun ? &batch : NULL, &batch, arbiter->keys + n,
-                                                       arbiter->entries + n, &count, /* opts= */ NULL);
+                __u32 count = READ_MAX - n;
+                int r = bpf_map_lookup_batch(map, begun ? &batch : NULL, &batch, arbiter->keys + n,
+                                             arbiter->entries + n, &count, /* opts= */ NULL);
 
+                if (count == 0 && r == 0)
+                        return -ENOBUFS; /* less than all is nothing to go by */
                 if (r < 0 && r != -ENOENT)
                         return r;
                 n += count;

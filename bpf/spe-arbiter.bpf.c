@@ -267,7 +267,8 @@ static __always_inline long enter(__u64 key, const ArbiterEntry *entry) {
 }
 
 static __always_inline bool leave(__u64 key) {
-        if (bpf_map_delete_elem(&sessions, &key) != 0)
+        /* To look is cheaper than to try: that takes a lock, and nearly all events are not there. */
+        if (!bpf_map_lookup_elem(&sessions, &key) || bpf_map_delete_elem(&sessions, &key) != 0)
                 return false;
 
         full_barrier_and_count();
