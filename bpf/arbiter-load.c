@@ -13,23 +13,11 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <linux/perf_event.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include "bpf/probe.h"
 #include "bpf/spe-arbiter.skel.h"
-#include "util/parse.h"
-
-#define LSM_LIST_PATH      "/sys/kernel/security/lsm"
-#define LOCKDOWN_PATH      "/sys/kernel/security/lockdown"
-#define PARANOID_PATH      "/proc/sys/kernel/perf_event_paranoid"
-#define PARANOID_MAX_USUAL 2
 
 /* perf_event_open() as 32-bit programs call it on x86 and arm; the other architecture has no such call, or
  * one that gives no descriptor of an event. */
@@ -40,11 +28,6 @@
 #ifndef __NR_dup2
 #define __NR_dup2 (-1)
 #endif
-
-enum {
-        _LOAD_E_SUCCESS,
-        LOAD_E_UNPROVED, /* an LSM program is attached, and the kernel does not do as it says */
-};
 
 static const char *const part_names[_ARBITER_PART_MAX] = {
         [ARBITER_PART_SESSIONS] = "sessions",   [ARBITER_PART_PMUS] = "pmus",
@@ -247,79 +230,6 @@ static void detach_all_but(Arbiter *arbiter, ArbiterHook hook) {
                         close_part(arbiter, part);
 }
 
-/* An event of this process that counts nothing, marked with a number that nobody can guess. */
-static int open_marked(__u64 mark) {
-        struct perf_event_attr attributes = {
-                .type = PERF_TYPE_SOFTWARE,
-                .size = sizeof(attributes),
-                .config = PERF_COUNT_SW_DUMMY,
-                .config1 = mark,
-                .disabled = 1,
-                .exclude_kernel = 1,
-        };
-        long fd = syscall(SYS_perf_event_open, &attributes, /* pid= */ 0, /* cpu= */ -1, /* group_fd= */ -1,
-                          PERF_FLAG_FD_CLOEXEC);
-
-        return fd < 0 ? -errno : (int)fd;
-}
-
-static int make_mark(__u64 *ret_mark) {
-        __u64 mark = 0;
-
-        while (mark == 0)
-                if (getrandom(&mark, sizeof(mark), 0) != sizeof(mark))
-                        return -errno;
-        *ret_mark = mark;
-        return 0;
-}
-
-/* Whether the kernel does what an LSM program says. */
-static int prove_refusal(Arbiter *arbiter) {
-        ArbiterControl *control = arbiter->control;
-        _cleanup_(closep) int fd = -1;
-        __u64 mark = 0;
-        int r;
-
-        r = make_mark(&mark);
-        if (r < 0)
-                return r;
-
-        __atomic_store_n(&control->probed, 0, __ATOMIC_SEQ_CST);
-        __atomic_store_n(&control->probe_freed, 0, __ATOMIC_SEQ_CST);
-        __atomic_store_n(&control->probe, mark, __ATOMIC_SEQ_CST);
-        fd = open_marked(mark);
-        __atomic_store_n(&control->probe, 0, __ATOMIC_SEQ_CST);
-        if (fd != -EBUSY || __atomic_load_n(&control->probed, __ATOMIC_SEQ_CST) == 0)
-                return LOAD_E_UNPROVED;
-
-        __atomic_store_n(&control->exact, !__atomic_load_n(&control->probe_freed, __ATOMIC_SEQ_CST),
-                         __ATOMIC_SEQ_CST);
-        return 0;
-}
-
-/* Shows the iterator a file of a perf event, to know others by, and by its process the broker. */
-static int teach_iterator(Arbiter *arbiter) {
-        ArbiterControl *control = arbiter->control;
-        _cleanup_(closep) int fd = -1;
-        __u64 mark = 0;
-        int r;
-
-        r = make_mark(&mark);
-        if (r < 0)
-                return r;
-        fd = open_marked(mark);
-        if (fd < 0)
-                return fd;
-
-        __atomic_store_n(&control->lesson, mark, __ATOMIC_SEQ_CST);
-        r = arbiter_run_iterator(arbiter, getpid());
-        __atomic_store_n(&control->lesson, 0, __ATOMIC_SEQ_CST);
-        if (r < 0)
-                return r;
-
-        return __atomic_load_n(&control->file_operations, __ATOMIC_SEQ_CST) != 0 ? 0 : -ENODATA;
-}
-
 static int attach_hook(Arbiter *arbiter, ArbiterHook hook) {
         int r;
 
@@ -331,102 +241,13 @@ static int attach_hook(Arbiter *arbiter, ArbiterHook hook) {
                                 return r;
                 }
         if (hook == ARBITER_HOOK_LSM) {
-                r = prove_refusal(arbiter);
+                r = arbiter_prove_refusal(arbiter);
                 if (r)
                         return r;
         }
         __atomic_store_n(&arbiter->control->refuses, hook == ARBITER_HOOK_LSM, __ATOMIC_SEQ_CST);
         __atomic_store_n(&arbiter->control->hinted, hook == ARBITER_HOOK_TRACEPOINTS, __ATOMIC_SEQ_CST);
         return 0;
-}
-
-/* Reads a short line of the kernel's. Empty: there is none. */
-static void read_line(const char *path, char *line, size_t size) {
-        _cleanup_(fclosep) FILE *file = fopen(path, "re");
-
-        line[0] = '\0';
-        if (file && fgets(line, (int)size, file))
-                line[strcspn(line, "\n")] = '\0';
-}
-
-/* Whether a list of words with commas in between has @word. */
-static bool list_has(const char *list, const char *word) {
-        size_t n = strlen(word);
-
-        for (const char *at = list; at; at = strchr(at, ',')) {
-                at += *at == ',';
-                if (strncmp(at, word, n) == 0 && (at[n] == ',' || at[n] == '\0'))
-                        return true;
-        }
-        return false;
-}
-
-static void explain_unproved(Arbiter *arbiter) {
-        char list[128];
-
-        read_line(LSM_LIST_PATH, list, sizeof(list));
-        if (list_has(list, "bpf")) {
-                (void)snprintf(
-                        arbiter->reason, sizeof(arbiter->reason),
-                        "The kernel lets an event in that a BPF program of type LSM refuses, as tried.");
-                return;
-        }
-        (void)snprintf(arbiter->reason, sizeof(arbiter->reason),
-                       "The kernel does not call BPF programs of type LSM: bpf is not among the active "
-                       "security modules (%s).",
-                       list[0] ? list : "their list cannot be read");
-        arbiter->advice = "Add bpf to the list in lsm= on the kernel's command line, and boot anew.";
-}
-
-/* Kernels of Debian's and others' know more than the 2 of all kernels, and then do not ask for CAP_PERFMON.
- */
-static bool explain_paranoid(Arbiter *arbiter) {
-        char line[16];
-        uint64_t level;
-
-        read_line(PARANOID_PATH, line, sizeof(line));
-        if (parse_u64(line, INT_MAX, &level) != 0 || level <= PARANOID_MAX_USUAL)
-                return false;
-
-        (void)snprintf(arbiter->reason, sizeof(arbiter->reason),
-                       "Only CAP_SYS_ADMIN may open perf events here, which the broker needs to see its BPF "
-                       "programs at work (kernel.perf_event_paranoid is %s).",
-                       line);
-        arbiter->advice = "sysctl kernel.perf_event_paranoid=2";
-        return true;
-}
-
-/* Why a hook could not be had: the first, and thus the best, that was tried. */
-static void explain(Arbiter *arbiter, bool loaded, int error) {
-        char lockdown[64];
-        BpfProbe probe;
-
-        if (arbiter->reason[0])
-                return;
-        if (error == LOAD_E_UNPROVED) {
-                explain_unproved(arbiter);
-                return;
-        }
-
-        bpf_probe(&probe);
-        if (probe.result != BPF_PROBE_ATTACHES) {
-                (void)snprintf(arbiter->reason, sizeof(arbiter->reason), "%s", probe.reason);
-                arbiter->advice = probe.advice;
-                return;
-        }
-        read_line(LOCKDOWN_PATH, lockdown, sizeof(lockdown));
-        if (strstr(lockdown, "[confidentiality]")) {
-                (void)snprintf(arbiter->reason, sizeof(arbiter->reason),
-                               "The kernel is locked down for confidentiality, so BPF programs may not read "
-                               "its memory.");
-                arbiter->advice = "Boot with lockdown=integrity, or without lockdown.";
-                return;
-        }
-        if (loaded && error == -EACCES && explain_paranoid(arbiter))
-                return;
-        (void)snprintf(arbiter->reason, sizeof(arbiter->reason),
-                       "BPF programs that watch perf events do not %s: %s.", loaded ? "attach" : "load",
-                       strerror(-error));
 }
 
 int arbiter_map(const Arbiter *arbiter, ArbiterPart part) {
@@ -454,7 +275,7 @@ int arbiter_load(Arbiter *arbiter, ArbiterHook highest, NamedFd *kept, size_t n_
                         loaded = r == 0;
                 }
                 if (loaded)
-                        r = teach_iterator(arbiter);
+                        r = arbiter_teach_iterator(arbiter);
                 if (r == 0)
                         r = attach_hook(arbiter, hook);
                 if (r == 0) {
@@ -462,7 +283,7 @@ int arbiter_load(Arbiter *arbiter, ArbiterHook highest, NamedFd *kept, size_t n_
                         close_maps(arbiter); /* libbpf has its own descriptors of them */
                         return 0;
                 }
-                explain(arbiter, loaded, r);
+                arbiter_explain(arbiter, loaded, r);
                 if (!loaded)
                         drop_programs(arbiter);
         }
@@ -475,34 +296,4 @@ void arbiter_unload(Arbiter *arbiter) {
         drop_programs(arbiter);
         for (ArbiterPart part = 0; part < _ARBITER_PART_MAX; part++)
                 close_part(arbiter, part);
-}
-
-/* One pass over what the iterator has to say, which is nothing: what it finds, it enters into the table. */
-static int read_to_end(int fd) {
-        char byte;
-
-        for (;;) {
-                ssize_t n = read(fd, &byte, sizeof(byte));
-
-                if (n == 0)
-                        return 0;
-                if (n < 0 && errno != EAGAIN && errno != EINTR)
-                        return -errno;
-        }
-}
-
-int arbiter_run_iterator(Arbiter *arbiter, pid_t process) {
-        union bpf_iter_link_info which = {.task = {.pid = (__u32)process}};
-        LIBBPF_OPTS(bpf_link_create_opts, options, .iter_info = &which, .iter_info_len = sizeof(which));
-        _cleanup_(closep) int link = -1, fd = -1;
-        int program = bpf_program__fd(arbiter->programs->progs.look);
-
-        link = bpf_link_create(program, /* target_fd= */ 0, BPF_TRACE_ITER, process != 0 ? &options : NULL);
-        if (link < 0)
-                return link;
-        fd = bpf_iter_create(link);
-        if (fd < 0)
-                return fd;
-
-        return read_to_end(fd);
 }

@@ -28,6 +28,14 @@ typedef enum ArbiterPart {
         _ARBITER_PART_MAX,
 } ArbiterPart;
 
+enum {
+        _ARBITER_LOAD_E_SUCCESS,
+        ARBITER_LOAD_E_UNPROVED, /* an LSM program is attached, and the kernel does not do as it says */
+};
+
+/* Room for one pass over the table: what goes behind its back and comes in front of it is met twice. */
+#define ARBITER_READ_MAX (2U * ARBITER_SESSIONS)
+
 #define ARBITER_PART_NAME_MAX 48U
 
 struct spe_arbiter;
@@ -62,3 +70,13 @@ int arbiter_watch_returns(Arbiter *arbiter);
 void arbiter_unwatch_returns(Arbiter *arbiter);
 /* Runs the iterator over the files of @process (0: all). */
 int arbiter_run_iterator(Arbiter *arbiter, pid_t process);
+
+/* Whether the kernel does what an LSM program says: it is had refuse one event. */
+int arbiter_prove_refusal(Arbiter *arbiter);
+/* Shows the iterator a file of a perf event, to know others by, and by its process the broker. */
+int arbiter_teach_iterator(Arbiter *arbiter);
+/* Keeps why a hook could not be had (@error: of the above, or -errno), unless a better one has said why. */
+void arbiter_explain(Arbiter *arbiter, bool loaded, int error);
+
+/* An entry of the table, as others see it; but for its id. */
+void arbiter_to_session(const ArbiterEntry *entry, ArbiterSession *ret_session);

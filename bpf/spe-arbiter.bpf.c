@@ -450,6 +450,18 @@ int BPF_PROG(freed, struct perf_event *event) {
         return 0;
 }
 
+/* Whether an event cannot be the one that was entered. The thread may have changed: exec() leaves the number
+ * of the process alone. */
+static __always_inline bool is_another(struct perf_event *event, const ArbiterEntry *known) {
+        struct task_struct *target = BPF_CORE_READ(event, hw.target);
+        __u32 process = target ? BPF_CORE_READ(target, tgid) : 0;
+        char name[ARBITER_NAME_BYTES];
+        const ArbiterWords *cpus;
+
+        return BPF_CORE_READ(event, cpu) != known->cpu || process != known->target_process ||
+               !is_spu(BPF_CORE_READ(event, pmu, name), name, &cpus);
+}
+
 /*
  * An event that has a descriptor, found by its file: of @process, or that called by the current one. It lives
  * while its file does.
@@ -462,7 +474,7 @@ static __always_inline void found(struct file *file, const ArbiterEntry *holder)
         long r;
 
         known = bpf_map_lookup_elem(&sessions, &key);
-        if (known && LOAD(control.hinted) && entry.opened_nsec) {
+        if (known && LOAD(control.hinted) && (entry.opened_nsec || is_another(event, known))) {
                 /* Its end was missed, and the kernel has used the address again; or the iterator was faster.
                  */
                 if (known->seen < LOAD(control.iteration))
