@@ -197,7 +197,6 @@ static void test_not_exclusive(void **state) {
         kernel.shared = true;
         id = put(CPU, 0);
         broker_pump(broker);
-        n = fake_arbiter.n_iterations;
         lose(id);
         broker_wait(broker, only_session(broker)->doubted);
 
