@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What it costs that host sessions are watched and refused, in a virtual machine (tests/bench/sessions.py): ratios, as its
-clock says nothing about real machines. Each figure is measured beside its peer, in turn."""
+"""What it costs that host sessions are watched and refused, in a virtual machine (tests/bench/sessions.py): ratios, as
+its clock says nothing about real machines. Each figure is measured beside its peer, in turn."""
 
 import json
 import os
