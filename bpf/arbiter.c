@@ -69,9 +69,9 @@ static int find_open(Arbiter *arbiter) {
         int r;
 
         (void)arbiter_watch_returns(arbiter); /* without it, the next look at all files finds them */
-        /* Waits until no CPU is in a program, nor in the kernel's code of before, that it has not left since:
-         * all that were entered with the older sets have reached the table. A kernel that cannot tell
-         * (nohz_full) refuses, and then what the iterator misses is met by the programs that are attached. */
+        /* Waits until each CPU has been scheduled or idle, so that what ran in the kernel past the hook's
+         * place, without a program, has its descriptor, or sleeps and is met as it returns. Refused with
+         * nohz_full; then the returns alone have to do. Every order is in tests/models/start.pml. */
         (void)syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
         r = arbiter_iterate(arbiter, 0);
         arbiter_unwatch_returns(arbiter);

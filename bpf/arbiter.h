@@ -132,7 +132,8 @@ int arbiter_process(Arbiter *arbiter, ArbiterRefusalFn refused, void *userdata);
 
 /*
  * The PMUs that are SPUs, besides all whose name begins with "arm_spe_": an event of a PMU that is not named
- * here counts as one that reaches every CPU of its target's affinity.
+ * here counts as one that reaches every CPU of its target's affinity. When one
+ * is new among them whose name does not, events of it that are open already are looked for.
  */
 int arbiter_set_pmus(Arbiter *arbiter, const ArbiterPmu *pmus, size_t n_pmus);
 

@@ -19,8 +19,8 @@
  * published before it by the map's own release store, under the lock of its bucket.
  *
  * Recursion: a program of type fentry or fexit that is preempted is skipped for whoever else gets to it on
- * that CPU, and so is one of type LSM before 6.2. So each of alloc and free has two programs, each of which
- * does what the other has not.
+ * that CPU, and so is one of type LSM before 6.2. So a free has two programs, and an allocation at LSM too,
+ * each of which does what the other has not: what refuse() was skipped for is seen, and counted as drift.
  */
 
 #include <linux/bpf.h>
