@@ -74,14 +74,16 @@ int method_query(VarlinkCall *call, struct json_object *parameters, void *userda
         _cleanup_(lease_request_deinit) LeaseRequest request = LEASE_REQUEST_NULL;
         Refusal *refusals[_REFUSAL_MAX];
         Manager *manager = userdata;
+        bool answered, changed;
         Decision decision;
-        bool answered;
         int r;
 
         r = read_request(manager, call, parameters, &request, &answered);
         if (r < 0 || answered)
                 return r;
 
+        /* As Acquire would find them. Where they cannot be read, which the journal has, what is known stays. */
+        (void)sessions_read(manager, &changed);
         sessions_of_process(manager, lease_request_get_owner(&request)->pid, &request.policy.own_sessions);
         decide(&manager->model, &request.policy, &manager->claims, true, &decision);
         for (size_t i = 0; i < decision.n_refusals; i++) {
