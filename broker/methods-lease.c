@@ -82,7 +82,8 @@ int method_query(VarlinkCall *call, struct json_object *parameters, void *userda
         if (r < 0 || answered)
                 return r;
 
-        /* As Acquire would find them. Where they cannot be read, which the journal has, what is known stays. */
+        /* As Acquire would find them. Where they cannot be read, which the journal has, what is known stays.
+         */
         (void)sessions_read(manager, &changed);
         sessions_of_process(manager, lease_request_get_owner(&request)->pid, &request.policy.own_sessions);
         decide(&manager->model, &request.policy, &manager->claims, true, &decision);
