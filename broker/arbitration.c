@@ -83,9 +83,16 @@ static const CpuSet *busy_cpus(const Decision *decision) {
         return NULL;
 }
 
-/* Closes what has been granted. True if the kernel lets us. */
+/*
+ * Closes what has been granted. True if the kernel lets us. What a lease that moves holds already is closed
+ * as far as that can be; whoever is there nevertheless is no reason to refuse it, and would be for ever.
+ */
 static bool close_offer(Manager *manager, Question *question, const Offer *offer) {
-        if (arbitration_close(manager, offer, question->known, question->pid) != 0)
+        Offer added = *offer;
+
+        if (question->lease)
+                cpuset_subtract(&added.cpus, &question->lease->cpus);
+        if (arbitration_close(manager, &added, question->known, question->pid) != 0)
                 return false;
 
         cpuset_or(&question->closed, &offer->cpus);

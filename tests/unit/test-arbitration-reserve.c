@@ -129,6 +129,26 @@ static void test_off_line(void **state) {
         assert_held("0-3");
 }
 
+/* Whoever got to a CPU of a lease first does not keep the lease from giving others up, and there is an
+ * answer.
+ */
+static void test_shrinks(void **state) {
+        Broker *broker = *state;
+        _cleanup_(client_freep) Client *client = client_new(broker);
+        LeaseId id = acquire_for(client, getpid(), "a", "0-3", "guest");
+
+        set_online(broker, client, "0-1,3-11");
+        take("2");
+        set_online(broker, client, "0-11");
+        assert_held("0-1,3");
+        assert_fine(client_call(client, BROKER "Update", "{\"leaseId\":\"%s\",\"cpus\":\"2-3\"}", id.text));
+        assert_held("3");
+        assert_true(find(broker, id)->contended);
+
+        assert_fine(client_call(client, BROKER "Update", "{\"leaseId\":\"%s\",\"cpus\":\"1-3\"}", id.text));
+        assert_held("1,3");
+}
+
 /* A session that is seen is named, and nobody unseen beside it. */
 static void test_seen(void **state) {
         Broker *broker = *state;
@@ -168,6 +188,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_waits, setup_blind, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_pauses, setup_blind, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_off_line, setup_blind, arbitration_teardown),
+                cmocka_unit_test_setup_teardown(test_shrinks, setup_blind, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_holds, setup_seeing, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_seen, setup_seeing, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_task, setup_seeing, arbitration_teardown),
