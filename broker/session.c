@@ -286,6 +286,18 @@ void sessions_place(Manager *manager) {
                 manager_mark_dirty(manager, DIRTY_QUEUE | DIRTY_CONTENTION);
 }
 
+void sessions_forget_instance(Manager *manager, const Instance *instance) {
+        SessionTable *table = &manager->sessions;
+        Session *session;
+
+        TAILQ_FOREACH(session, &table->gone, link)
+                if (session->instance == instance)
+                        session->instance = NULL;
+        TAILQ_FOREACH(session, &table->all, link)
+                if (session->instance == instance)
+                        session->instance = NULL;
+}
+
 void sessions_of_process(const Manager *manager, pid_t process, CpuSet *ret_cpus) {
         const SessionTarget *target = session_target_find(&manager->sessions, process);
 

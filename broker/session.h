@@ -90,5 +90,7 @@ void session_table_deinit(SessionTable *table);
 int sessions_read(Manager *manager, bool *ret_changed);
 /* Works out instance, reach and occupancy anew: instances, CPUs on line, or the level are others. */
 void sessions_place(Manager *manager);
+/* @instance is about to be freed; sessions_place() follows. */
+void sessions_forget_instance(Manager *manager, const Instance *instance);
 /* Where task-bound sessions reach whose target is @process. */
 void sessions_of_process(const Manager *manager, pid_t process, CpuSet *ret_cpus);

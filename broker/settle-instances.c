@@ -109,8 +109,10 @@ static void drop_instances(Manager *manager) {
                 instance->problem = NULL;
                 if (news || instance->n_leases == 0)
                         events_instance(manager, instance);
-                if (instance->n_leases == 0)
+                if (instance->n_leases == 0) {
+                        sessions_forget_instance(manager, instance);
                         instance_table_remove(table, instance);
+                }
         }
 }
 

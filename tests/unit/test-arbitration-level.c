@@ -144,10 +144,39 @@ static void test_not_made(void **state) {
         assert_level(client, "observe", "Level=observe");
 }
 
+/* An SPU goes and another level comes in one turn: nobody looks where the SPU's sessions were any more. */
+static void test_reload_without_instance(void **state) {
+        Broker *broker = *state;
+        _cleanup_(client_freep) Client *client = client_new(broker);
+        ConfigFault fault = CONFIG_FAULT_NULL;
+        char from[160], to[160];
+
+        change_level(client, "observe");
+        fake_put(on_thread(getppid(), 0));
+        broker_pump(broker);
+        assert_int_equal(broker->manager->sessions.n, 1);
+
+        (void)snprintf(from, sizeof(from),
+                       "%s/run/spe-broker/simulated/sys/bus/event_source/devices/arm_spe_0", broker->path);
+        (void)snprintf(to, sizeof(to), "%s/run/spe-broker/simulated/sys/bus/event_source/devices/cpu_0",
+                       broker->path);
+        assert_int_equal(rename(from, to), 0);
+        assert_int_equal(manager_rescan(broker->manager), 0);
+        write_level(broker, "enforce");
+        assert_int_equal(manager_reload(broker->manager, &fault), 0);
+        broker_pump(broker);
+
+        assert_level(client, "enforce", NULL);
+        assert_int_equal(broker->manager->sessions.n, 1);
+        assert_null(TAILQ_FIRST(&broker->manager->sessions.all)->instance);
+        assert_true(cpuset_is_empty(&broker->manager->model.sessions.task_bound));
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_choice),
                 cmocka_unit_test_setup_teardown(test_reload, setup, arbitration_teardown),
+                cmocka_unit_test_setup_teardown(test_reload_without_instance, setup, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_sees, setup, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_not_made, setup, arbitration_teardown),
         };
