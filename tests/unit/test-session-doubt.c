@@ -72,7 +72,7 @@ static uint64_t put(int cpu, pid_t thread) {
                                   .pid = getpid(),
                                   .command = "perf"};
 
-        strcpy(session.pmu, fake_pmu_of(0));
+        (void)snprintf(session.pmu, sizeof(session.pmu), "%s", fake_pmu_of(0));
         return fake_open(session);
 }
 
@@ -308,7 +308,7 @@ static void test_exact(void **state) {
         fake_close(id);
 
         /* but about what was there before. */
-        strcpy(session.pmu, fake_pmu_of(0));
+        (void)snprintf(session.pmu, sizeof(session.pmu), "%s", fake_pmu_of(0));
         unmet[0] = fake_put(session);
         iterate();
         session_doubt_settle(broker->manager);

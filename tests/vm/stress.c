@@ -47,11 +47,11 @@ typedef struct Entry {
 
 typedef struct Hammer {
         pthread_t thread;
-        unsigned seed;
         const char *what;
         Entry *book;
         size_t n;
         uint64_t refused;
+        unsigned seed;
         bool broken;
 } Hammer;
 
