@@ -105,21 +105,44 @@ static void say_no_lock(ArbitrationChoice *choice, const Instance *instance, uns
         say_no(choice, ARBITRATION_LEVEL_RESERVE, reason, advice);
 }
 
-/* True if every PMU that leases can be on is a lock. An event of somebody's that refuses ours shows that as
- * well. */
+/* Tries the first CPU of @instance that perf has: those that go off line may be gone there before that is
+ * news here. */
+static int try_instance(const Instance *instance, unsigned *ret_cpu) {
+        CPUSET_FOREACH(cpu, &instance->effective) {
+                int r = reserve_try(instance->pmu_type, cpu);
+
+                if (r != RESERVE_E_OFF_LINE) {
+                        *ret_cpu = cpu;
+                        return r;
+                }
+        }
+
+        return RESERVE_E_OFF_LINE;
+}
+
+/*
+ * True if every PMU that leases can be on is a lock. An event of somebody's that refuses ours shows that as
+ * well. A PMU that perf does not have (any more) takes nothing from the others: nobody can have an event
+ * there.
+ */
 static bool can_reserve(const Manager *manager, ArbitrationChoice *choice) {
         const InstanceTable *table = &manager->model.instances;
+        const Instance *absent = NULL;
         size_t n = 0;
 
         for (size_t i = 0; i < table->n; i++) {
                 const Instance *instance = table->entries[i];
-                unsigned cpu = cpuset_next(&instance->effective, 0);
+                unsigned cpu = 0;
                 int r;
 
-                if (instance->state != INSTANCE_STATE_READY || cpu >= CPUSET_MAX)
+                if (instance->state != INSTANCE_STATE_READY || cpuset_is_empty(&instance->effective))
                         continue;
 
-                r = reserve_try(instance->pmu_type, cpu);
+                r = try_instance(instance, &cpu);
+                if (r == RESERVE_E_OFF_LINE) {
+                        absent = absent ?: instance;
+                        continue;
+                }
                 if (r != 0 && r != RESERVE_E_BUSY) {
                         say_no_lock(choice, instance, cpu, r);
                         return false;
@@ -127,7 +150,9 @@ static bool can_reserve(const Manager *manager, ArbitrationChoice *choice) {
                 n++;
         }
 
-        if (n == 0)
+        if (n == 0 && absent)
+                say_no_lock(choice, absent, cpuset_next(&absent->effective, 0), RESERVE_E_OFF_LINE);
+        else if (n == 0)
                 say_no(choice, ARBITRATION_LEVEL_RESERVE, "there is no SPU to try it on", NULL);
         return n > 0;
 }

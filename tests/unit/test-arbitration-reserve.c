@@ -129,6 +129,26 @@ static void test_off_line(void **state) {
         assert_held("0-3");
 }
 
+/* CPUs may be gone for perf before they are off line here: that does not take the level from all leases. */
+static void test_goes_off_line(void **state) {
+        Broker *broker = *state;
+        _cleanup_(client_freep) Client *client = client_new(broker);
+
+        acquire_for(client, getpid(), "a", "2-3", "guest");
+        assert_int_equal(cpuset_parse("0", 1, &fake_reserve.absent), 0);
+        assert_fine(client_call(client, ADMIN "Reload", NULL));
+        broker_pump(broker);
+        assert_level(client, "reserve", "Level=reserve");
+        assert_held("2-3");
+
+        assert_int_equal(cpuset_parse("0-3", 3, &fake_reserve.absent), 0);
+        acquire_for(client, getpid(), "b", "4", "guest");
+        assert_fine(client_call(client, ADMIN "Reload", NULL));
+        broker_pump(broker);
+        assert_level(client, "reserve", "Level=reserve");
+        assert_true(cpuset_has(&fake_reserve.held, 4));
+}
+
 /* Whoever got to a CPU of a lease first does not keep the lease from giving others up, and there is an
  * answer.
  */
@@ -188,6 +208,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_waits, setup_blind, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_pauses, setup_blind, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_off_line, setup_blind, arbitration_teardown),
+                cmocka_unit_test_setup_teardown(test_goes_off_line, setup_blind, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_shrinks, setup_blind, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_holds, setup_seeing, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_seen, setup_seeing, arbitration_teardown),
