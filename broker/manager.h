@@ -86,7 +86,7 @@ typedef struct Manager {
         Arbitration *arbitration;
         SessionTable sessions;
         SessionDoubt *doubt; /* of some of them */
-        CpuSet reassigned; /* CPUs whose assignments have changed: news for whoever watches */
+        CpuSet reassigned;   /* CPUs whose assignments have changed: news for whoever watches */
         Counters counters;
 
         unsigned dirty;

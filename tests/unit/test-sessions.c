@@ -223,7 +223,8 @@ static void test_off_line(void **state) {
         assert_true(cpuset_has(&broker->manager->model.sessions.cpu_wide, 1));
 }
 
-/* One that is met for the first time is ahead of the news of its CPU; and a task's event is kept by its task. */
+/* One that is met for the first time is ahead of the news of its CPU; and a task's event is kept by its task.
+ */
 static void test_on_line(void **state) {
         Broker *broker = *state;
         _cleanup_(client_freep) Client *client = client_new(broker);
