@@ -33,6 +33,7 @@ struct Arbitration {
         size_t n_pmus;
         ArbiterHook highest; /* that the arbiter was made for */
         char failure[128];   /* why there is none, if one was wanted */
+        uint64_t busy_read;  /* the run of settle() that has read the table again for a waiter's Busy */
         pid_t deciding;      /* an owner without leases yet, for which CPUs are closed; 0: none */
 
         CpuSet deciding_cpus; /* these */

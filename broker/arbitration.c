@@ -56,6 +56,7 @@ typedef struct Question {
         LeaseOwner *known;  /* if it has leases already */
         const Lease *lease; /* that moves; NULL: a new one */
         const Claims *ahead;
+        bool waits; /* it is asked by settle() */
 
         CpuSet closed;    /* for this question; the table was read after that */
         unsigned n_reads; /* of a table in which something was entering */
@@ -120,6 +121,23 @@ static bool is_over(Manager *manager, Question *question, const CpuSet *busy, bo
         return true;
 }
 
+/*
+ * Of those that wait, the first that is Busy has the table read again for all: whatever changes after that
+ * rings, and has settle() come back. Thousands of them, and somebody who opens and closes all the time, would
+ * else be as many reads.
+ */
+static bool is_to_be_read(Manager *manager, const Question *question) {
+        Arbitration *arbitration = manager->arbitration;
+
+        if (!question->waits || question->n_reads > 0)
+                return true;
+        if (arbitration->busy_read == manager->settle_generation)
+                return false;
+
+        arbitration->busy_read = manager->settle_generation;
+        return true;
+}
+
 /* B2 to B5: true in *@ret_again if the answer is to be asked for again. */
 static int confirm(Manager *manager, Question *question, const Decision *decision, bool *ret_again) {
         const CpuSet *busy = busy_cpus(decision);
@@ -129,7 +147,7 @@ static int confirm(Manager *manager, Question *question, const Decision *decisio
         *ret_again = false;
         if (decision->granted && cpuset_is_subset(&decision->offer.cpus, &question->closed))
                 return 0;
-        if (!decision->granted && !busy)
+        if (!decision->granted && (!busy || !is_to_be_read(manager, question)))
                 return 0;
 
         if (decision->granted)
@@ -168,6 +186,7 @@ int arbitration_decide(Manager *manager, LeaseRequest *request, const Claims *ah
                 .pid = lease_request_get_owner(request)->pid,
                 .known = request->known,
                 .ahead = ahead,
+                .waits = ahead != &manager->claims,
                 .asked = ahead != &manager->claims, /* by settle(), for those that wait */
         };
 

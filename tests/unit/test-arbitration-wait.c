@@ -6,6 +6,7 @@
 
 #include "broker/end.h"
 #include "broker/grant.h"
+#include "broker/settle.h"
 #include "tests/unit/arbitration-fixture.h"
 
 #define WAIT_LONG ",\"waitUSec\":" LONG_USEC
@@ -166,6 +167,34 @@ static void test_flood(void **state) {
         lease_id(client_receive(waiter));
 }
 
+/* However many wait, the table is read for all of them, and not for each. */
+static void test_flood_of_waiters(void **state) {
+        Broker *broker = *state;
+        Client *waiters[8];
+        unsigned n_reads;
+
+        fake_put(on_cpu(3));
+        for (size_t i = 0; i < ELEMENTS_OF(waiters); i++) {
+                waiters[i] = client_new(broker);
+                send_acquire(waiters[i], "a", "2-3", "guest", WAIT_LONG);
+                assert_true(client_is_silent(waiters[i]));
+        }
+
+        fake_arbiter.read_fn = open_and_close;
+        fake_close(fake_put(on_cpu(3)));
+        n_reads = fake_arbiter.n_reads;
+        manager_mark_dirty(broker->manager, DIRTY_QUEUE);
+        settle(broker->manager);
+        assert_in_range(fake_arbiter.n_reads, n_reads + 1, n_reads + 3);
+
+        fake_arbiter.read_fn = NULL;
+        fake_close(fake_arbiter.sessions[0].id);
+        for (size_t i = 0; i < ELEMENTS_OF(waiters); i++) {
+                lease_id(client_receive(waiters[i]));
+                client_free(waiters[i]);
+        }
+}
+
 /* Without a hand, too: seen and waited for, although nothing is kept free. */
 static void test_observing(void **state) {
         Broker *broker = *state;
@@ -188,6 +217,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_keeps_for_a_while, setup, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_waits_for_lease, setup, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_flood, setup, arbitration_teardown),
+                cmocka_unit_test_setup_teardown(test_flood_of_waiters, setup, arbitration_teardown),
                 cmocka_unit_test_setup_teardown(test_observing, setup_observing, arbitration_teardown),
         };
 
