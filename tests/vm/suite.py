@@ -3,8 +3,9 @@
 """The tests in virtual machines, as ctest runs them: one boot for all tests of a machine, then one ctest test for each,
 which says what it had to say.
 
-    suite.py boot ARCH KERNEL BUILD RESULTS    boots, runs tests/vm/guest/test_*.py and guest/ARCH/test_*.py, and leaves
-                                               what they said in RESULTS
+    suite.py boot ARCH KERNEL BUILD RESULTS NAME...
+                                               boots, runs guest/test_NAME.py or guest/ARCH/test_NAME.py of each, and
+                                               leaves what they said in RESULTS
     suite.py result RESULTS NAME               prints what test_NAME.py said, and exits as it did
     suite.py fetch ARCH KERNEL                 only fetches and makes what the boot needs
 
@@ -30,16 +31,13 @@ GUEST_DEADLINE = "60"  # everything is slow in there
 REASON = "skipped"
 
 
-def tests(architecture):
-    """Those of every machine, and those of this architecture alone."""
-    return sorted([*boot.GUEST.glob("test_*.py"), *boot.GUEST.glob(f"{architecture}/test_*.py")])
+def test_of(architecture, name):
+    """One of every machine, or of this architecture alone."""
+    test = boot.GUEST / f"test_{name}.py"
+    return test if test.exists() else boot.GUEST / architecture / test.name
 
 
-def name_of(test):
-    return test.stem.removeprefix("test_")
-
-
-def job_of(architecture, kernel_name, build, results):
+def job_of(architecture, kernel_name, build, results, names):
     job = boot.Job(architecture, kernel_name)
     job.share(str(SOURCE), SOURCE)
     if SOURCE not in build.parents:
@@ -51,18 +49,18 @@ def job_of(architecture, kernel_name, build, results):
         "PYTHONPATH": f"{SOURCE}/tests/daemon:{boot.GUEST}",
     }
     shutil.copy(module.build(architecture, kernel_name), results / module.NAME)
-    for test in tests(architecture):
-        job.add(name_of(test), ["python3", "-B", str(test)], TEST_SECONDS)
+    for name in names:
+        job.add(name, ["python3", "-B", str(test_of(architecture, name))], TEST_SECONDS)
     return job
 
 
-def run(architecture, kernel_name, build, results):
+def run(architecture, kernel_name, build, results, names):
     build, results = pathlib.Path(build).resolve(), pathlib.Path(results)
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
     begin = time.monotonic()
     try:
-        job = job_of(architecture, kernel_name, build, results)
+        job = job_of(architecture, kernel_name, build, results, names)
         made = time.monotonic()
         boot.run(job, results, lambda data: None)
     except Unavailable as error:
@@ -74,7 +72,7 @@ def run(architecture, kernel_name, build, results):
         return 1
     version = kernel.modules_of(kernel.fetch.kernel(architecture, kernel_name))[1]
     print(f"{version}: made ready in {made - begin:.0f} s, ran {time.monotonic() - made:.0f} s")
-    missing = [name for name in map(name_of, tests(architecture)) if not (results / f"{name}.status").exists()]
+    missing = [name for name in names if not (results / f"{name}.status").exists()]
     if missing:
         print(f"it ended before: {' '.join(missing)}; the end of its console:\n{boot.tail(results / 'console.log')}")
     return 1 if missing else 0
@@ -113,8 +111,8 @@ def fetch_all(architecture, kernel_name):
 
 def main(arguments):
     match arguments:
-        case ["boot", architecture, kernel_name, build, results]:
-            return run(architecture, kernel_name, build, results)
+        case ["boot", architecture, kernel_name, build, results, *names]:
+            return run(architecture, kernel_name, build, results, names)
         case ["result", results, name]:
             return result(results, name)
         case ["fetch", architecture, kernel_name]:
