@@ -37,7 +37,6 @@
  * if somebody has one there, and refuses everybody else's from then on, under the kernel's own lock.
  */
 
-#include <errno.h>
 #include <sched.h>
 
 #include "broker/arbitration-state.h"
@@ -170,13 +169,10 @@ static int answer(Manager *manager, Question *question, Decision *ret_decision) 
                     arbitration_get_level(manager->arbitration) == ARBITRATION_LEVEL_NONE)
                         return 0;
 
+                /* An error is no lease for this one; what is enforced for the others stays. */
                 r = confirm(manager, question, ret_decision, &again);
-                if (r == -ENOMEM)
+                if (r < 0 || !again)
                         return r;
-                if (r < 0)
-                        arbitration_fail(manager, "the sessions cannot be read", r);
-                else if (!again)
-                        return 0;
         }
 }
 
