@@ -243,6 +243,12 @@ int method_follow(VarlinkCall *call, struct json_object *parameters, void *userd
         return 0;
 }
 
+/* Who is told that it has left CPUs may have perf there at once. */
+static void open_what_is_left(Manager *manager) {
+        if (manager->dirty & DIRTY_CLOSED)
+                arbitration_settle(manager);
+}
+
 int method_update(VarlinkCall *call, struct json_object *parameters, void *userdata) {
         Manager *manager = userdata;
         Lease *lease = find_own_lease(manager, call, parameters);
@@ -274,6 +280,7 @@ int method_update(VarlinkCall *call, struct json_object *parameters, void *userd
                 if (!decision.granted)
                         return refuse(manager, call, &lease->request, &decision);
                 lease_move(manager, lease, &request.cpus);
+                open_what_is_left(manager);
         }
 
         encode_lease(varlink_call_reply(call, false), "lease", lease);
@@ -289,5 +296,6 @@ int method_release(VarlinkCall *call, struct json_object *parameters, void *user
                 return 0;
 
         lease_end(manager, lease, "it was released");
+        open_what_is_left(manager);
         return varlink_call_reply_empty(call);
 }
