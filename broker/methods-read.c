@@ -12,6 +12,7 @@
 #include "broker/events.h"
 #include "broker/manager.h"
 #include "broker/methods.h"
+#include "broker/settle.h"
 
 #define NO_ARBITRATION_REASON "this version of spe-broker does not see host sessions (level none)"
 
@@ -73,13 +74,18 @@ int method_list_leases(VarlinkCall *call, struct json_object *parameters, void *
 
 int method_list_sessions(VarlinkCall *call, _unused_ struct json_object *parameters, void *userdata) {
         Manager *manager = userdata;
+        bool changed;
 
         if (!may_read(manager, call))
                 return varlink_call_permission_denied(call);
 
-        if (arbitration_get_arbiter(manager->arbitration))
+        if (arbitration_get_arbiter(manager->arbitration)) {
+                /* Those that there are now, however lately the bell was answered. Where they cannot be read,
+                 * which the journal has, what is known stays. */
+                if (sessions_read(manager, &changed) == 0 && changed)
+                        settle(manager);
                 encode_sessions(varlink_call_reply(call, false), manager);
-        else
+        } else
                 json_write_string(varlink_call_error(call, BROKER_ERROR_PREFIX "ArbitrationUnavailable"),
                                   "reason",
                                   arbitration_get_reason(manager->arbitration) ?: "no program sees them");
