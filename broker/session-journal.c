@@ -20,6 +20,7 @@
 #define MESSAGE_CONTENDED   "babfd7ad9bb4463c9d9b5dd899cf40bf"
 #define MESSAGE_UNCONTENDED "714c33c584a14423a3548166cf23e934"
 #define MESSAGE_REFUSED     "bec2cb5e9add44ca91cac7b41ad649e7"
+#define MESSAGE_WAITS       "fa5ccba18c99486987f25d2c5d6d5f9b"
 
 #define NUMBER_TEXT_MAX sizeof("-9223372036854775808")
 #define MORE_TEXT_MAX   sizeof(" (before it, 4294967295 like it were left out)")
@@ -83,4 +84,19 @@ void session_journal_refusal(Manager *manager, const Refusal *refusal, const cha
         if (may_log(manager, &manager->sessions.refusal_journal, more))
                 log_event(LOG_NOTICE, MESSAGE_REFUSED, fields, ELEMENTS_OF(fields), "%s%s", refusal->message,
                           more);
+}
+
+void session_journal_wait(Manager *manager, const Lease *lease, const char *sentence) {
+        char more[MORE_TEXT_MAX];
+        const LogField fields[] = {
+                {"SPE_BROKER_LEASE", lease->id},
+                {"SPE_BROKER_VM", lease->request.vm},
+                {"SPE_BROKER_INSTANCE", lease->instance_name},
+        };
+
+        if (may_log(manager, &manager->sessions.wait_journal, more))
+                log_event(LOG_NOTICE, MESSAGE_WAITS, fields, ELEMENTS_OF(fields),
+                          "VM %s (pid %i) has waited for %u s, and lets new host sessions in again: %s%s",
+                          lease->request.vm, (int)lease->owner->owner->pid,
+                          (unsigned)(ARBITRATION_KEEP_USEC / USEC_PER_SEC), sentence, more);
 }

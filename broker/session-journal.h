@@ -17,3 +17,5 @@ void session_journal_lease(Manager *manager, const Lease *lease, const Session *
                            const char *sentence);
 /* The kernel refused somebody a session. */
 void session_journal_refusal(Manager *manager, const Refusal *refusal, const char *command);
+/* @lease has waited for so long that it keeps new sessions off no more; @sentence: who is in its way. */
+void session_journal_wait(Manager *manager, const Lease *lease, const char *sentence);

@@ -77,6 +77,7 @@ typedef struct SessionTable {
         uint64_t refusals_lost; /* those that were not */
         RateLimit refusal_journal;
         RateLimit lease_journal;
+        RateLimit wait_journal;
 } SessionTable;
 
 void session_table_init(SessionTable *table);

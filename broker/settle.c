@@ -11,14 +11,13 @@
 #include "broker/end.h"
 #include "broker/events.h"
 #include "broker/grant.h"
-#include "broker/log.h"
 #include "broker/manager.h"
 #include "broker/place.h"
+#include "broker/session-journal.h"
 #include "broker/session-tell.h"
 #include "broker/settle-contention.h"
 #include "broker/settle-instances.h"
 #include "broker/settle-leases.h"
-#include "util/clock.h"
 
 /* What there was no memory for is tried again after this. */
 #define RETRY_USEC UINT64_C(100000)
@@ -58,7 +57,7 @@ static int refuse_waiter(Manager *manager, Lease *lease, const RefusalFacts *fac
  * For so long it kept new sessions off; now they are let in again, and if it is one of them that it waits
  * for, the journal says so, once.
  */
-static void tell_kept_long(const Manager *manager, Lease *lease, const Decision *decision) {
+static void tell_kept_long(Manager *manager, Lease *lease, const Decision *decision) {
         const SessionOccupancy *sessions = &manager->model.sessions;
         _cleanup_(refusal_freep) Refusal *refusal = NULL;
         const CpuSet *cpus = &decision->offer.cpus;
@@ -72,9 +71,7 @@ static void tell_kept_long(const Manager *manager, Lease *lease, const Decision 
                 return;
 
         lease->told_kept = true;
-        log_message(LOG_NOTICE, "VM %s (pid %i) has waited for %u s, and lets new host sessions in again: %s",
-                    lease->request.vm, (int)lease->owner->owner->pid,
-                    (unsigned)(ARBITRATION_KEEP_USEC / USEC_PER_SEC), refusal->message);
+        session_journal_wait(manager, lease, refusal->message);
 }
 
 /* It waits, and claims what it would be granted. */
