@@ -123,6 +123,7 @@ Lease *lease_free(Lease *lease) {
         lease_request_deinit(&lease->request);
         free(lease->reason);
         free(lease->contention);
+        json_object_put(lease->unknown);
         free(lease);
         return NULL;
 }

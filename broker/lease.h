@@ -84,6 +84,7 @@ struct Lease {
         bool contended;
         char *contention;             /* by which host session, a sentence; NULL: by none */
         uint64_t affected_generation; /* the settle run in which an assignment took CPUs from it */
+        struct json_object *unknown;  /* members of its state file that another build has written, or NULL */
 };
 
 /*

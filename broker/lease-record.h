@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * A lease as it outlives the broker: the text of its state file, and what such a text says.
+ *
+ *   {"version":1,"bootId":"...","lease":{...},"request":{...},"owner":{...},"state":{...}}
+ *
+ * "lease" is what the interface says of it, by the encoder of the replies: for people, and for whoever looks
+ * at another machine's tree. What a restart needs stands in the other members, which have no defaults: a text
+ * that lacks one, or has a value that this build would not have written, is not a record. Members at the top
+ * that this build does not know are kept and written back, so that a newer build that adds some finds them
+ * again after a downgrade; whatever an older build must understand raises the version.
+ */
+
+#include <json-c/json.h>
+#include <stddef.h>
+
+#include "broker/lease.h"
+#include "varlink/buffer.h"
+
+/* Bytes of one file; far more than the longest names and a reason take. */
+#define LEASE_RECORD_MAX (64U << 10)
+
+enum {
+        _LEASE_RECORD_E_SUCCESS,
+        LEASE_RECORD_E_BAD,        /* not a record of ours: torn, of another version, impossible values */
+        LEASE_RECORD_E_OTHER_BOOT, /* it was good in another boot: there is nothing left of it */
+};
+
+/* Who it belongs to: a pid is this process only with this start time (/proc/PID/stat, field 22). */
+typedef struct LeaseRecordOwner {
+        pid_t pid;
+        uint64_t start_time;
+        uid_t uid;
+} LeaseRecordOwner;
+
+/* The fields are those of Lease with the same names; strings are the record's own. */
+typedef struct LeaseRecord {
+        char id[LEASE_ID_LENGTH + 1];
+        LeaseRequest request; /* without an owner */
+        LeaseRecordOwner owner;
+        LeaseState state; /* granted, revoking or revoked */
+        char *reason;
+        char instance_name[INSTANCE_NAME_MAX + 1];
+        uint32_t pmu_type;
+        uint32_t now_pmu_type;
+        CpuSet cpus;
+        CpuSet usable;
+        uint64_t buffer_size;
+        const char *limited_by;
+        uint64_t charge; /* bytes */
+        uint64_t since_usec;
+        uint64_t deadline_usec; /* CLOCK_MONOTONIC of this boot */
+        uint64_t away_deadline_usec;
+        uint64_t grace_usec;
+        bool barred;
+        bool kill;
+        bool terminated;
+        bool away;
+        bool restart_required;
+        struct json_object *unknown; /* members to be kept, or NULL */
+} LeaseRecord;
+
+#define LEASE_RECORD_NULL ((LeaseRecord){0})
+void lease_record_deinit(LeaseRecord *record);
+
+/* Appends the text of a charged @lease, with a newline. 0 or -ENOMEM. */
+int lease_record_write(const Lease *lease, const char *boot_id, Buffer *buffer);
+
+/*
+ * The record that @n bytes are, for a file called @id. Else LEASE_RECORD_E_BAD or LEASE_RECORD_E_OTHER_BOOT,
+ * with *@ret_reason a phrase for the journal.
+ */
+int lease_record_parse(const char *data, size_t n, const char *id, const char *boot_id,
+                       LeaseRecord *ret_record, const char **ret_reason);
