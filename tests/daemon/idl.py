@@ -186,12 +186,20 @@ error ExpectedMore ()
 """
 )
 
+# What the machine said no to; of no interface here, as with systemd's services.
+SYSTEM = Interface(
+    """
+interface io.systemd
+error System (errno: int)
+"""
+)
+
 
 class Catalogue:
     """Several interfaces, and the question whether a reply or an error is as declared."""
 
     def __init__(self, texts):
-        self.interfaces = {i.name: i for i in [SERVICE] + [Interface(t) for t in texts]}
+        self.interfaces = {i.name: i for i in [SERVICE, SYSTEM] + [Interface(t) for t in texts]}
 
     def check_reply(self, method, parameters):
         interface, _, name = method.rpartition(".")
