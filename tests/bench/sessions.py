@@ -25,8 +25,7 @@ def main(build):
     with tempfile.TemporaryDirectory(prefix="spe-bench-") as name:
         directory = pathlib.Path(name)
         try:
-            job = suite.job_of(machines.HOST, KERNEL, pathlib.Path(build).resolve(), directory)
-            job.commands = []
+            job = suite.job_of(machines.HOST, KERNEL, pathlib.Path(build).resolve(), directory, [])
             job.add("cost", ["python3", "-B", str(boot.GUEST / "cost.py")], SECONDS)
             boot.run(job, directory, lambda data: None)
         except Unavailable as error:
