@@ -517,6 +517,10 @@ void fdstore_sync(FdStore *store, const Arbiter *arbiter, Reserve *reserve, cons
         store->generation = reserve_get_generation(reserve);
 }
 
+size_t fdstore_get_room(const FdStore *store) {
+        return store->room;
+}
+
 bool fdstore_is_keeping(const FdStore *store) {
         return store->room > 0 && !store->stale;
 }

@@ -23,9 +23,16 @@
 #include "util/cpuset.h"
 #include "util/named-fd.h"
 
-/* Descriptors of an arbiter; and those that are taken from systemd at all: with a held event on each CPU. */
+/*
+ * Descriptors of an arbiter, and pidfds of owners of leases; and those that are taken from systemd at all:
+ * with a held event on each CPU. There cannot be many more: their names together are one string of the next
+ * process's environment, and with more than FDSTORE_NAMES_MAX bytes, a ':' behind each, the kernel would not
+ * start it (MAX_ARG_STRLEN is 128 KiB where pages are 4 KiB). So names are short.
+ */
 #define FDSTORE_ARBITER_MAX 64U
-#define FDSTORE_MAX         (CPUSET_MAX + FDSTORE_ARBITER_MAX)
+#define FDSTORE_OWNERS_MAX  4096U
+#define FDSTORE_MAX         (CPUSET_MAX + FDSTORE_OWNERS_MAX + FDSTORE_ARBITER_MAX)
+#define FDSTORE_NAMES_MAX   (120U << 10)
 
 typedef struct FdStore FdStore;
 
@@ -52,6 +59,9 @@ void fdstore_drop_rest(FdStore *store);
  * no further where nothing has changed. Before fdstore_drop_rest() it does nothing.
  */
 void fdstore_sync(FdStore *store, const Arbiter *arbiter, Reserve *reserve, const CpuSet *wanted);
+
+/* How many descriptors systemd keeps; 0: it has no store, SIZE_MAX: it does not say (before version 254). */
+size_t fdstore_get_room(const FdStore *store);
 
 /* Whether what is given to fdstore_sync() outlives this process, as far as systemd tells. */
 bool fdstore_is_keeping(const FdStore *store);

@@ -14,6 +14,7 @@
 #include <systemd/sd-event.h>
 
 #include "bpf/probe.h"
+#include "broker/descriptors.h"
 #include "broker/fdstore.h"
 #include "broker/listen.h"
 #include "broker/log.h"
@@ -249,6 +250,7 @@ int main(int argc, char **argv) {
                 return EXIT_USAGE;
 
         bpf_silence();
+        descriptors_raise_limit();
         r = run(&options);
         if (r < 0) {
                 log_message(LOG_ERR, "spe-broker ends: %s", strerror(-r));

@@ -15,6 +15,7 @@
 #include <systemd/sd-id128.h>
 
 #include "broker/assign.h"
+#include "broker/descriptors.h"
 #include "broker/end.h"
 #include "broker/events.h"
 #include "broker/guest.h"
@@ -181,6 +182,7 @@ int manager_reload(Manager *manager, ConfigFault *ret_fault) {
                         log_message(LOG_WARNING, "cannot ask KVM with the new numbers: %s", strerror(-r));
         }
         assign_warn_unmatched(manager);
+        descriptors_warn(manager);
         manager->counters.reloads++;
         return 0;
 }
@@ -303,6 +305,7 @@ int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_ma
         fdstore_drop_rest(manager->fdstore);
         arbitration_settle(manager);
         assign_warn_unmatched(manager);
+        descriptors_warn(manager);
 
         *ret_manager = steal_ptr(manager);
         return 0;

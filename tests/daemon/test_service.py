@@ -3,12 +3,15 @@
 descriptors."""
 
 import os
+import re
+import resource
 import signal
 import socket
 import subprocess
 import time
 
 import harness
+import pid1
 import tree
 from wire import Closed, Late
 
@@ -149,6 +152,57 @@ class TestNotify(harness.TestCase):
             broker.call("Acquire", request=request())
             broker.restart()
             broker.call("Describe")
+
+
+class TestDescriptors(harness.TestCase):
+    """Limits that take more descriptors than there are: it says so, and what to set."""
+
+    CONFIG = "[Limits]\nMaxConnections={}\nMaxLeases={}\n"
+    NEEDED = re.compile(r"set LimitNOFILE=(\d+) in section \[Service\] of a drop-in")
+    STORED = re.compile(r"set FileDescriptorStoreMax=(\d+) in section \[Service\] of a drop-in")
+
+    def start(self, connections, leases, limit, **kwargs):
+        broker = self.new_broker(config=self.CONFIG.format(connections, leases), **kwargs)
+        broker.wrapper = ["prlimit", f"--nofile={limit}"]
+        return broker.start()
+
+    def test_fit_or_not(self):
+        """What it asks for is enough, and one less is not."""
+        log = self.start(100, 50, "200:200").read_log()
+        self.assertIn("MaxConnections=100 and MaxLeases=50 can take", log)
+        self.assertIn("this process may have 200", log)
+        needed = int(self.NEEDED.search(log).group(1))
+        self.assertGreater(needed, 3 * 100 + 50)
+        self.assertNotRegex(self.start(100, 50, f"{needed}:{needed}").read_log(), self.NEEDED)
+        self.assertRegex(self.start(100, 50, f"{needed - 1}:{needed - 1}").read_log(), self.NEEDED)
+
+    def test_hard_limit_counts(self):
+        """It takes what it may have."""
+        broker = self.start(100, 50, "100:2000")
+        self.assertNotRegex(broker.read_log(), self.NEEDED)
+        self.assertEqual(resource.prlimit(broker.process.pid, resource.RLIMIT_NOFILE), (2000, 2000))
+
+    def test_reload(self):
+        broker = self.start(100, 50, "2000:2000")
+        broker.configure(self.CONFIG.format(1000, 50))
+        broker.hangup()
+        self.assertIn("MaxConnections=1000 and MaxLeases=50 can take", broker.read_log())
+
+    def store(self, size, told=True):
+        directory = self.directory()
+        service = pid1.Service(directory, size=size, told=told, tree=tree.big_little,
+                               config=self.CONFIG.format(100, 50))
+        self.addCleanup(service.dismiss)
+        return service.start().read_log()
+
+    def test_store(self):
+        log = self.store(64)
+        self.assertIn("MaxLeases=50 can have systemd keep", log)
+        needed = int(self.STORED.search(log).group(1))
+        self.assertNotRegex(self.store(needed), self.STORED)
+        self.assertRegex(self.store(needed - 1), self.STORED)
+        self.assertNotRegex(self.store(64, told=False), self.STORED, "before systemd 254 it is not known")
+        self.assertNotRegex(self.store(0), self.STORED, "there is no store: nothing is to be kept")
 
 
 class TestExhaustion(harness.TestCase):

@@ -29,7 +29,7 @@ KVM_DEVICE = (10, 232)  # MISC_MAJOR, KVM_MINOR
 KILLED = str(signal.SIGSYS.value)
 ERRNO = "SystemCallErrorNumber=EPERM"
 # Lines that say what is run, and not what it may; a probe has its own.
-RUNS = {"Type", "NotifyAccess", "ExecStart", "ExecReload", "Restart", "WatchdogSec"}
+RUNS = {"Type", "NotifyAccess", "ExecStart", "ExecReload", "Restart", "RestartSec", "WatchdogSec"}
 LISTS = {"CapabilityBoundingSet", "AmbientCapabilities", "RestrictAddressFamilies", "SystemCallFilter", "Symlinks"}
 # Without these, whoever is root would be allowed more than the broker ever is.
 IDENTITY = ("User", "Group", "SupplementaryGroups", "CapabilityBoundingSet", "AmbientCapabilities")
@@ -83,15 +83,18 @@ LINES = {
         "NotifyAccess=main": [by_service("TestStart.test_a_stranger_cannot_notify")],
         "ExecStart=/usr/sbin/spe-broker": [by_service("TestStart.test_state")],
         "ExecReload=/bin/kill -HUP $MAINPID": [by_service("TestReload.test_good"), by_service("TestReload.test_bad")],
-        "Restart=on-failure": [by_service("TestEnd.test_killed"), by_service("TestEnd.test_ended_by_itself")],
+        "StartLimitIntervalSec=0": [by_service("TestEnd.test_never_given_up")],
+        "Restart=always": [by_service("TestEnd.test_killed"), by_service("TestEnd.test_ended_by_somebody")],
+        "RestartSec=500ms": [by_service("TestEnd.test_never_given_up")],
+        "OOMScoreAdjust=-900": [by_process("test_mask_and_limits")],
         "WatchdogSec=30s": [by_service("TestEnd.test_hung")],
         "RuntimeDirectory=spe-broker": [Permits("write-runtime"), by_service("TestStart.test_directories")],
         "RuntimeDirectoryPreserve=yes": [by_service("TestEnd.test_crashed_keeps_assignments")],
         "StateDirectory=spe-broker": [Permits("write-state"), by_service("TestEnd.test_crashed_keeps_assignments")],
         "StateDirectoryMode=0750": [by_service("TestStart.test_directories")],
         "UMask=0077": [Refuses("open-files", "EPERM"), by_process("test_mask_and_limits")],
-        "FileDescriptorStoreMax=4160": [Seen("outlive.TestOutlive.test_dead_and_back")],
-        "LimitNOFILE=24576": [by_service("TestStart.test_more_descriptors_than_usual"),
+        "FileDescriptorStoreMax=8256": [Seen("outlive.TestOutlive.test_dead_and_back")],
+        "LimitNOFILE=32768": [by_service("TestStart.test_more_descriptors_than_usual"),
                               by_process("test_mask_and_limits")],
         "User=spe-broker": [Refuses("be-root", "EPERM"), by_process("test_identity")],
         "Group=spe-broker": [by_process("test_identity")],
@@ -393,7 +396,8 @@ class TestProcess(unittest.TestCase):
         self.assertEqual(self.status["Umask"], "0077")
         limits = pathlib.Path(f"/proc/{self.pid}/limits").read_text().splitlines()
         files = next(line.split()[3:5] for line in limits if line.startswith("Max open files"))
-        self.assertEqual(files, ["24576", "24576"])
+        self.assertEqual(files, ["32768", "32768"])
+        self.assertEqual(pathlib.Path(f"/proc/{self.pid}/oom_score_adj").read_text(), "-900\n")
 
     def test_namespaces(self):
         """Its own: the mounts, the network, the host's name. Not its own: users and processes, which are others'."""

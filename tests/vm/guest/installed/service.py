@@ -296,12 +296,26 @@ class TestEnd(TestCase):
         self.assertEqual(system.properties(*expected), expected)
         self.assertIsNone(vmm.process.poll(), "a VMM runs on")
 
-    def test_ended_by_itself(self):
-        """SIGTERM from whoever: a clean exit, and no restart but by the next client."""
-        os.kill(system.main_pid(), signal.SIGTERM)
-        system.wait_until(lambda: show("ActiveState") == "inactive", "its end")
-        self.assertEqual(show("Result"), "success")
-        speadm("list")
+    def test_ended_by_somebody(self):
+        """SIGTERM from whoever is not 'systemctl stop': it is started again."""
+        self.crash(signal.SIGTERM)
+
+    def test_never_given_up(self):
+        """More starts that fail than systemd lets others have (5 in 10 s), and clients that want it meanwhile: socket
+        and service go on, and it is there as soon as it can be."""
+        path = CONFIGURATION / "spe-broker.conf.d/50-test.conf"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("[Policy]\nDefaultOwner=nobody\n")
+        self.addCleanup(path.unlink, missing_ok=True)
+        before = int(show("NRestarts"))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(system.DEADLINE)
+            os.kill(system.main_pid(), signal.SIGKILL)
+            client.connect(str(ADDRESS))
+            client.sendall(b'{"method": "org.varlink.service.GetInfo"}\0')
+            system.wait_until(lambda: int(show("NRestarts")) - before > 7, "more starts than usual")
+            path.unlink()
+            self.assertIn(b"io.spebroker.Broker", client.recv(4096))
         self.assertEqual(show("ActiveState"), "active")
 
     def crash(self, send):
