@@ -4,13 +4,17 @@
 /*
  * A lease as it outlives the broker: the text of its state file, and what such a text says.
  *
- *   {"version":1,"bootId":"...","lease":{...},"request":{...},"owner":{...},"state":{...}}
+ *   {"version":1,"bootId":"...","lease":{...},"request":{...},"owner":{...},"state":{...},"sum":"..."}
  *
  * "lease" is what the interface says of it, by the encoder of the replies: for people, and for whoever looks
- * at another machine's tree. What a restart needs stands in the other members, which have no defaults: a text
- * that lacks one, or has a value that this build would not have written, is not a record. Members at the top
- * that this build does not know are kept and written back, so that a newer build that adds some finds them
- * again after a downgrade; whatever an older build must understand raises the version.
+ * at another machine's tree. What a restart needs stands in request, owner and state, whose members have no
+ * defaults: a text that lacks one, has one more, or a value that this build would not have written, is not a
+ * record. Neither is one whose sum is another: the FNV-1a hash (64 bits, in hexadecimal) of the object
+ * {"bootId","leaseId","request","owner","state"} written without white space, its members in the order in
+ * which they stand in the file.
+ *
+ * Members at the top that this build does not know are kept and written back, so that a newer build that adds
+ * some finds them again after a downgrade; whatever an older build must understand raises the version.
  */
 
 #include <json-c/json.h>
@@ -19,8 +23,15 @@
 #include "broker/lease.h"
 #include "varlink/buffer.h"
 
-/* Bytes of one file; far more than the longest names and a reason take. */
-#define LEASE_RECORD_MAX (64U << 10)
+/*
+ * Bytes of one file. The longest list of CPUs, every other one of 4,096, takes 10 KiB and may stand in it six
+ * times: four lists, and twice in a reason.
+ */
+#define LEASE_RECORD_MAX (128U << 10)
+/* Of them, those that members which this build does not know may take: the rest is enough for its own. */
+#define LEASE_RECORD_UNKNOWN_MAX (32U << 10)
+/* Bytes of a reason; that of a person is shorter, one of the broker's own may hold a list of CPUs. */
+#define LEASE_RECORD_REASON_MAX (16U << 10)
 
 enum {
         _LEASE_RECORD_E_SUCCESS,
@@ -43,6 +54,7 @@ typedef struct LeaseRecord {
         LeaseState state; /* granted, revoking or revoked */
         char *reason;
         char instance_name[INSTANCE_NAME_MAX + 1];
+        unsigned instance_index; /* the N of arm_spe_N */
         uint32_t pmu_type;
         uint32_t now_pmu_type;
         CpuSet cpus;
@@ -61,6 +73,9 @@ typedef struct LeaseRecord {
         bool restart_required;
         struct json_object *unknown; /* members to be kept, or NULL */
 } LeaseRecord;
+
+/* 32 lowercase hexadecimal digits: what a file of ours can be called. */
+bool lease_record_id_is_valid(const char *id);
 
 #define LEASE_RECORD_NULL ((LeaseRecord){0})
 void lease_record_deinit(LeaseRecord *record);

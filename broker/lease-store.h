@@ -19,7 +19,14 @@
 
 #define LEASE_STORE_PATH "run/spe-broker/leases"
 
+/* More files than there can be leases (MaxLeases) are not looked at; those set aside are kept up to here. */
+#define LEASE_STORE_FILES_MAX (1U << 20)
+#define LEASE_STORE_BAD_MAX   4096U
+
 typedef struct LeaseStore LeaseStore;
+
+typedef int (*LeaseStoreFoundFn)(LeaseRecord *record, void *userdata);
+typedef void (*LeaseStoreProblemFn)(const char *sentence, void *userdata);
 
 /* Makes the directory if there is none. The root's descriptor is borrowed. */
 int lease_store_new(int root_fd, const char *boot_id, LeaseStore **ret_store);
@@ -36,11 +43,17 @@ void lease_store_remove(LeaseStore *store, const char *lease_id);
 int lease_store_flush(LeaseStore *store);
 
 /*
- * Calls @found with each good record, oldest lease first. The record is the callee's: it takes what it wants
- * and leaves LEASE_RECORD_NULL or the rest. A file that is not good is set aside as ID.bad, with @problem
- * told a sentence for the journal; temporary files, and files of another boot, are removed. Negative returns
- * of @found end it.
+ * Renames the lease's file, which is not believed any more for @reason, a phrase, to ID.bad, so that somebody
+ * can look at it; if there are LEASE_STORE_BAD_MAX of those it is removed. @problem is told, whatever
+ * happens; what is neither renamed nor removed counts as what could not be removed.
  */
-typedef int (*LeaseStoreFoundFn)(LeaseRecord *record, void *userdata);
-typedef void (*LeaseStoreProblemFn)(const char *sentence, void *userdata);
+void lease_store_set_aside(LeaseStore *store, const char *lease_id, const char *reason,
+                           LeaseStoreProblemFn problem, void *userdata);
+
+/*
+ * Calls @found with each good record, oldest lease first. The record is the callee's: it takes what it wants
+ * and leaves LEASE_RECORD_NULL or the rest. A file that is not good is set aside, with @problem told a
+ * sentence for the journal; temporary files, and files of another boot, are removed. Negative returns of
+ * @found end it; it may call lease_store_remove() and lease_store_set_aside() for the record's own lease.
+ */
 int lease_store_load(LeaseStore *store, LeaseStoreFoundFn found, LeaseStoreProblemFn problem, void *userdata);

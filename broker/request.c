@@ -100,6 +100,10 @@ bool request_vm_name_is_valid(const char *name) {
         return is_plain_text(name, REQUEST_VM_NAME_MAX);
 }
 
+bool request_id_is_valid(const char *id) {
+        return is_plain_text(id, REQUEST_ID_LENGTH_MAX);
+}
+
 bool request_reason_is_valid(const char *reason) {
         return is_plain_text(reason, REQUEST_REASON_MAX);
 }
@@ -150,7 +154,7 @@ static int parse_strings(struct json_object *object, LeaseRequest *request, Requ
         }
 
         if (request_get_string(object, "requestId", &text)) {
-                if (!is_plain_text(text, REQUEST_ID_LENGTH_MAX))
+                if (!request_id_is_valid(text))
                         return invalid(fault, "requestId");
                 request->id = strdup(text);
                 if (!request->id)

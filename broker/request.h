@@ -56,6 +56,8 @@ int request_parse(Manager *manager, const VarlinkPeer *peer, struct json_object 
 
 /* 1 to 255 bytes, no control characters (C0, DEL, C1). */
 bool request_vm_name_is_valid(const char *name);
+/* 1 to REQUEST_ID_LENGTH_MAX bytes, no control characters. */
+bool request_id_is_valid(const char *id);
 /* 1 to REQUEST_REASON_MAX bytes, no control characters: it is shown to people. */
 bool request_reason_is_valid(const char *reason);
 

@@ -69,12 +69,15 @@ static int scan_cpulist(int root_fd, const char *path, bool required, char **pro
         }
 }
 
-/* The N of arm_spe_N, if @name is what the kernel would have written for it. */
-static bool index_of_name(const char *name, unsigned *ret_index) {
+static bool has_name_prefix(const char *name) {
+        return strncmp(name, SPU_NAME_PREFIX, strlen(SPU_NAME_PREFIX)) == 0;
+}
+
+bool topology_parse_name(const char *name, unsigned *ret_index) {
         const char *digits = name + strlen(SPU_NAME_PREFIX);
         uint64_t index;
 
-        if (parse_u64(digits, INT_MAX, &index))
+        if (!has_name_prefix(name) || parse_u64(digits, INT_MAX, &index))
                 return false;
         if (digits[0] == '0' && digits[1] != '\0')
                 return false;
@@ -111,9 +114,9 @@ static int scan_names(DIR *dir, char **problem, unsigned *indices, size_t *n) {
                         return r;
                 if (!entry)
                         break;
-                if (strncmp(entry->d_name, SPU_NAME_PREFIX, strlen(SPU_NAME_PREFIX)) != 0)
+                if (!has_name_prefix(entry->d_name))
                         continue;
-                if (!index_of_name(entry->d_name, &index)) {
+                if (!topology_parse_name(entry->d_name, &index)) {
                         n_odd++;
                         continue;
                 }

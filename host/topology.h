@@ -76,6 +76,8 @@ int topology_scan(int root_fd, Topology **ret_topology);
 Topology *topology_free(Topology *topology);
 DEFINE_CLEANUP(Topology *, topology_free)
 
+/* The N of arm_spe_N, if @name is what the kernel would have written for it. */
+bool topology_parse_name(const char *name, unsigned *ret_index);
 const Spu *topology_find(const Topology *topology, const char *name);
 /* Marks as news what @topology says of an SPU, or of its driver, and @before (NULL: nothing) did not. */
 void topology_mark_news(Topology *topology, const Topology *before);

@@ -101,6 +101,10 @@ const char *lease_state_to_string(LeaseState state) {
         return lease_states[state];
 }
 
+LeaseState lease_state_from_string(const char *text) {
+        return (LeaseState)find_word(lease_states, ELEMENTS_OF(lease_states), text);
+}
+
 const char *assignment_owner_to_string(AssignmentOwner owner) {
         return assignment_owners[owner];
 }
@@ -119,6 +123,10 @@ AssignmentOrigin assignment_origin_from_string(const char *text) {
 
 const char *vm_origin_to_string(VmOrigin origin) {
         return vm_origins[origin];
+}
+
+VmOrigin vm_origin_from_string(const char *text) {
+        return (VmOrigin)find_word(vm_origins, ELEMENTS_OF(vm_origins), text);
 }
 
 const char *instance_state_to_string(InstanceState state) {

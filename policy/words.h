@@ -91,11 +91,13 @@ typedef enum ArbitrationLevel {
 const char *lease_mode_to_string(LeaseMode mode);
 LeaseMode lease_mode_from_string(const char *text);
 const char *lease_state_to_string(LeaseState state);
+LeaseState lease_state_from_string(const char *text);
 const char *assignment_owner_to_string(AssignmentOwner owner);
 AssignmentOwner assignment_owner_from_string(const char *text);
 const char *assignment_origin_to_string(AssignmentOrigin origin);
 AssignmentOrigin assignment_origin_from_string(const char *text);
 const char *vm_origin_to_string(VmOrigin origin);
+VmOrigin vm_origin_from_string(const char *text);
 const char *instance_state_to_string(InstanceState state);
 const char *guest_support_to_string(GuestSupport support);
 const char *session_kind_to_string(SessionKind kind);

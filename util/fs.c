@@ -21,6 +21,7 @@
 
 #define READ_ALL_FIRST_SIZE 4096U
 #define TEMPORARY_TRIES     16U
+#define TAG_LENGTH          8
 
 static int outcome_of_errno(int error) {
         switch (error) {
@@ -213,7 +214,7 @@ static int open_temporary(int dir_fd, const char *name, char buffer[static NAME_
 
                 if (getrandom(&tag, sizeof(tag), 0) != sizeof(tag))
                         return -EIO;
-                n = snprintf(buffer, NAME_MAX + 1, ".%s.%08x", name, tag);
+                n = snprintf(buffer, NAME_MAX + 1, ".%s.%0*x", name, TAG_LENGTH, tag);
                 if (n < 0 || n > NAME_MAX)
                         return -ENAMETOOLONG;
 
@@ -229,7 +230,14 @@ static int open_temporary(int dir_fd, const char *name, char buffer[static NAME_
         return -EEXIST;
 }
 
-static int write_whole(int fd, const char *data, size_t n, mode_t mode) {
+bool fs_is_temporary(const char *name) {
+        const char *tag = strrchr(name, '.');
+
+        return name[0] == '.' && tag > name + 1 && strlen(tag + 1) == TAG_LENGTH &&
+               strspn(tag + 1, "0123456789abcdef") == TAG_LENGTH;
+}
+
+static int write_whole(int fd, const char *data, size_t n, mode_t mode, bool durable) {
         while (n > 0) {
                 ssize_t k = write(fd, data, n);
 
@@ -241,12 +249,12 @@ static int write_whole(int fd, const char *data, size_t n, mode_t mode) {
                 n -= (size_t)k;
         }
 
-        if (fchmod(fd, mode) < 0 || fsync(fd) < 0)
+        if (fchmod(fd, mode) < 0 || (durable && fsync(fd) < 0))
                 return -errno;
         return 0;
 }
 
-int fs_write_atomic(int dir_fd, const char *path, const char *data, size_t n, unsigned mode) {
+static int replace(int dir_fd, const char *path, const char *data, size_t n, mode_t mode, bool durable) {
         _cleanup_(closep) int parent_fd = -1, fd = -1;
         const char *name = last_component(path);
         char temporary[NAME_MAX + 1];
@@ -261,7 +269,7 @@ int fs_write_atomic(int dir_fd, const char *path, const char *data, size_t n, un
         if (r < 0)
                 return r;
 
-        r = write_whole(fd, data, n, mode);
+        r = write_whole(fd, data, n, mode, durable);
         if (r == 0 && renameat(parent_fd, temporary, parent_fd, name) < 0)
                 r = -errno;
         if (r < 0) {
@@ -270,7 +278,15 @@ int fs_write_atomic(int dir_fd, const char *path, const char *data, size_t n, un
         }
 
         /* Without this a crash may bring the old file back after the caller was told of the new one. */
-        return fsync(parent_fd) < 0 ? -errno : 0;
+        return durable && fsync(parent_fd) < 0 ? -errno : 0;
+}
+
+int fs_write_atomic(int dir_fd, const char *path, const char *data, size_t n, unsigned mode) {
+        return replace(dir_fd, path, data, n, mode, true);
+}
+
+int fs_write_transient(int dir_fd, const char *path, const char *data, size_t n, unsigned mode) {
+        return replace(dir_fd, path, data, n, mode, false);
 }
 
 static int make_directory(int dir_fd, const char *path, mode_t mode) {

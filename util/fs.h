@@ -7,6 +7,7 @@
  */
 
 #include <dirent.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 enum {
@@ -38,6 +39,15 @@ int fs_read_all(int dir_fd, const char *path, size_t max, char **ret_data, size_
  * A reader, and a crash at any instant, sees the old file or the new one. Returns 0 or -errno.
  */
 int fs_write_atomic(int dir_fd, const char *path, const char *data, size_t n, unsigned mode);
+
+/*
+ * As fs_write_atomic(), but without waiting for the disk: for what is worth nothing once this machine has
+ * stopped. A reader, and a writer that dies at any instant, see the old file or the new one all the same.
+ */
+int fs_write_transient(int dir_fd, const char *path, const char *data, size_t n, unsigned mode);
+
+/* True if @name can be a file that one of the two was about to rename when its process died. */
+bool fs_is_temporary(const char *name);
 
 /* mkdir -p of @path below @dir_fd; existing directories are fine. Returns 0 or -errno. */
 int fs_mkdir_all(int dir_fd, const char *path, unsigned mode);
