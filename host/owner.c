@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -23,6 +24,8 @@
 
 /* /proc/PID/stat: some fifty numbers and a command of at most 64 bytes. */
 #define STAT_TEXT_MAX 4096U
+/* /proc/self/fdinfo/FD of a pidfd: seven short lines. */
+#define FDINFO_TEXT_MAX 1024U
 /* In stat, fields are numbered from 1; the one after the command, the state, is number 3. */
 #define STAT_FIELD_STATE      3U
 #define STAT_FIELD_START_TIME 22U
@@ -187,6 +190,47 @@ int owner_new(pid_t pid, Owner **ret_owner) {
         return owner_fill(pid, pidfd, ret_owner, &uids);
 }
 
+/* "Pid:\tPID" in /proc/self/fdinfo/FD; -1 of a process that is gone, 0 of one that this namespace cannot see.
+ */
+static int read_pid(int pidfd, pid_t *ret_pid) {
+        static const char key[] = "\nPid:\t";
+        char path[48], text[FDINFO_TEXT_MAX], *digits;
+        uint64_t pid;
+        size_t n;
+        int r;
+
+        (void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%i", pidfd);
+        r = fs_read(AT_FDCWD, path, text, sizeof(text), &n);
+        if (r)
+                return r < 0 ? r : OWNER_E_NO_PROCESS;
+
+        digits = strstr(text, key);
+        if (!digits)
+                return OWNER_E_NO_PROCESS;
+        digits += strlen(key);
+        digits[strcspn(digits, "\n")] = '\0';
+        if (parse_u64(digits, INT_MAX, &pid) || pid == 0)
+                return OWNER_E_NO_PROCESS;
+
+        *ret_pid = (pid_t)pid;
+        return 0;
+}
+
+int owner_new_pidfd(int pidfd, Owner **ret_owner) {
+        Uids uids;
+        pid_t pid;
+        int fd, r;
+
+        r = read_pid(pidfd, &pid);
+        if (r)
+                return r;
+        fd = fcntl(pidfd, F_DUPFD_CLOEXEC, 3);
+        if (fd < 0)
+                return -errno;
+
+        return owner_fill(pid, fd, ret_owner, &uids);
+}
+
 /* The kernel rounds the start down to its tick, so a process may seem to have started that much earlier, but
  * never later than it did. */
 bool owner_started_before(const Owner *owner, uint64_t boottime_usec) {
@@ -230,7 +274,7 @@ Owner *owner_free(Owner *owner) {
         if (!owner)
                 return NULL;
 
-        close(owner->pidfd);
+        closep(&owner->pidfd);
         free(owner->unit);
         free(owner->machine);
         free(owner);

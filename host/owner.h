@@ -36,6 +36,8 @@ typedef struct Owner {
 
 /* Opens @pid. */
 int owner_new(pid_t pid, Owner **ret_owner);
+/* The process of @pidfd (borrowed). OWNER_E_NO_PROCESS also for a descriptor of something else. */
+int owner_new_pidfd(int pidfd, Owner **ret_owner);
 /*
  * Opens the peer of a connection: through @pidfd (borrowed) where the kernel gave one, else by @pid, which
  * then must have uid @uid and have been started before the connection was accepted.
