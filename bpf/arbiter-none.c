@@ -69,7 +69,7 @@ int arbiter_close_owner(_unused_ Arbiter *arbiter, _unused_ pid_t process, _unus
         return 0;
 }
 
-int arbiter_open_owners(_unused_ Arbiter *arbiter) {
+int arbiter_open_owners(_unused_ Arbiter *arbiter, _unused_ ArbiterStaysFn stays, _unused_ void *userdata) {
         return 0;
 }
 

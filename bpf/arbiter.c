@@ -283,15 +283,22 @@ int arbiter_close_owner(Arbiter *arbiter, pid_t process, const CpuSet *cpus) {
         return r;
 }
 
-int arbiter_open_owners(Arbiter *arbiter) {
-        __u32 key;
+int arbiter_open_owners(Arbiter *arbiter, ArbiterStaysFn stays, void *userdata) {
+        __u32 key, last = 0;
+        bool behind = false;
         int r, map;
 
         if (arbiter->hook == ARBITER_HOOK_NONE)
                 return 0;
 
+        /* Behind one that stays, never behind one that has been taken out: that would begin anew. */
         map = arbiter_map(arbiter, ARBITER_PART_OWNERS);
-        while ((r = bpf_map_get_next_key(map, NULL, &key)) == 0) {
+        while ((r = bpf_map_get_next_key(map, behind ? &last : NULL, &key)) == 0) {
+                if (stays((pid_t)key, userdata)) {
+                        last = key;
+                        behind = true;
+                        continue;
+                }
                 r = bpf_map_delete_elem(map, &key);
                 if (r < 0)
                         return r;

@@ -142,8 +142,9 @@ void arbiter_close(Arbiter *arbiter, const ArbiterClosed *closed);
 /* Closes @cpus to events bound to a thread of @process too; an empty set takes that back. -E2BIG: too many.
  */
 int arbiter_close_owner(Arbiter *arbiter, pid_t process, const CpuSet *cpus);
-/* Takes back all of that, what an earlier process has left too. */
-int arbiter_open_owners(Arbiter *arbiter);
+/* Takes back all of that, what an earlier process has left too, but for processes that @stays is true of. */
+typedef bool (*ArbiterStaysFn)(pid_t process, void *userdata);
+int arbiter_open_owners(Arbiter *arbiter, ArbiterStaysFn stays, void *userdata);
 
 /*
  * Counts up with every change of the table, before the hook that made it goes on to test the closed sets. If

@@ -85,6 +85,7 @@ static void release_all(Manager *manager) {
 /* *@ret_kept: where what is held is to stay. */
 static void settle_closed(Manager *manager, CpuSet *ret_kept) {
         Arbitration *arbitration = manager->arbitration;
+        bool known = arbitration->closed_known;
         CpuSet waited = CPUSET_NULL;
         ClosedCpus closed;
 
@@ -103,12 +104,11 @@ static void settle_closed(Manager *manager, CpuSet *ret_kept) {
                 return;
         }
 
-        if (!arbitration->closed_known)
-                arbitration_open_owners(arbitration);
-        if (!arbitration->closed_known || !is_closed(&closed, &arbitration->closed) ||
-            !is_closed(&arbitration->closed, &closed))
+        if (!known || !is_closed(&closed, &arbitration->closed) || !is_closed(&arbitration->closed, &closed))
                 close_in_arbiter(arbitration, &closed);
         arbitration_settle_owners(manager);
+        if (!known) /* what stays closed was so all the time */
+                arbitration_open_other_owners(manager);
 }
 
 void arbitration_settle(Manager *manager) {

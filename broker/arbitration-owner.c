@@ -114,8 +114,15 @@ void arbitration_close_to_owner(Manager *manager, LeaseOwner *known, pid_t pid, 
         close_to_owner(arbitration, pid, closed);
 }
 
-void arbitration_open_owners(Arbitration *arbitration) {
-        int r = arbiter_open_owners(arbitration->arbiter);
+/* Owners that have guest leases. What is closed for them has just been told. */
+static bool is_closed_to(pid_t process, void *userdata) {
+        const LeaseOwner *owner = lease_owner_find_pid(userdata, process);
+
+        return owner && !cpuset_is_empty(&owner->closed);
+}
+
+void arbitration_open_other_owners(Manager *manager) {
+        int r = arbiter_open_owners(manager->arbitration->arbiter, is_closed_to, &manager->owners);
 
         if (r < 0)
                 log_message(LOG_WARNING,
@@ -128,6 +135,9 @@ void arbitration_owner_gone(Manager *manager, LeaseOwner *owner) {
         Arbitration *arbitration = manager->arbitration;
         pid_t pid = owner->owner->pid;
         CpuSet cpus = CPUSET_NULL;
+
+        if (!arbitration)
+                return; /* the broker ends, and the lease does not */
 
         unmark_owner(owner);
         if (cpuset_is_empty(&owner->closed))

@@ -71,8 +71,8 @@ void arbitration_close_to_owner(Manager *manager, LeaseOwner *known, pid_t pid, 
 /* What leases @owner has is to be looked at by settle. */
 void arbitration_mark_owner(Arbitration *arbitration, LeaseOwner *owner);
 void arbitration_settle_owners(Manager *manager);
-/* Whatever is closed to sessions of owners is open again. */
-void arbitration_open_owners(Arbitration *arbitration);
+/* What an earlier process has closed to sessions of processes that own no guest lease is open again. */
+void arbitration_open_other_owners(Manager *manager);
 
 /* arbitration-hold.c: level reserve */
 

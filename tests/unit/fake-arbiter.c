@@ -213,8 +213,10 @@ Arbiter *arbiter_free(Arbiter *arbiter) {
                 last = NULL;
                 fake_arbiter.there = false;
                 fake_arbiter.used = ARBITER_HOOK_NONE;
-                fake_arbiter.closed = (ArbiterClosed){0};
-                fake_arbiter.n_owners = 0;
+                if (!fake_arbiter.keeps) {
+                        fake_arbiter.closed = (ArbiterClosed){0};
+                        fake_arbiter.n_owners = 0;
+                }
         }
 
         free(arbiter);
@@ -266,10 +268,16 @@ int arbiter_set_pmus(_unused_ Arbiter *arbiter, const ArbiterPmu *pmus, size_t n
         return 0;
 }
 
+static void tell_change(void) {
+        if (fake_arbiter.changed_fn)
+                fake_arbiter.changed_fn();
+}
+
 void arbiter_close(Arbiter *arbiter, const ArbiterClosed *closed) {
         assert_ptr_equal(arbiter, last);
         fake_arbiter.n_closes++;
         fake_arbiter.closed = *closed;
+        tell_change();
         if (fake_arbiter.closed_fn)
                 fake_arbiter.closed_fn();
 }
@@ -283,6 +291,7 @@ int arbiter_close_owner(_unused_ Arbiter *arbiter, pid_t process, const CpuSet *
         if (cpuset_is_empty(cpus)) {
                 if (i < fake->n_owners)
                         fake->owners[i] = fake->owners[--fake->n_owners];
+                tell_change();
                 return 0;
         }
         if (i == FAKE_OWNERS_MAX)
@@ -291,11 +300,19 @@ int arbiter_close_owner(_unused_ Arbiter *arbiter, pid_t process, const CpuSet *
         fake->owners[i] = (FakeOwner){process, *cpus};
         if (i == fake->n_owners)
                 fake->n_owners++;
+        tell_change();
         return 0;
 }
 
-int arbiter_open_owners(_unused_ Arbiter *arbiter) {
-        fake_arbiter.n_owners = 0;
+int arbiter_open_owners(_unused_ Arbiter *arbiter, ArbiterStaysFn stays, void *userdata) {
+        FakeArbiter *fake = &fake_arbiter;
+        size_t n = 0;
+
+        for (size_t i = 0; i < fake->n_owners; i++)
+                if (stays(fake->owners[i].process, userdata))
+                        fake->owners[n++] = fake->owners[i];
+        fake->n_owners = n;
+        tell_change();
         return 0;
 }
 

@@ -19,14 +19,15 @@ typedef struct FakeOwner {
 
 typedef struct FakeArbiter {
         /* Set by a test. */
-        ArbiterHook hook;         /* the best that this kernel has */
-        int new_error;            /* what arbiter_new() fails with; 0: it works */
-        int read_error;           /* what arbiter_read() fails with; 0: it works */
-        bool keeps;               /* what was closed is still closed when arbiter_new() takes over */
-        bool entering;            /* events that open stay undecided until fake_decide() */
+        ArbiterHook hook; /* the best that this kernel has */
+        int new_error;    /* what arbiter_new() fails with; 0: it works */
+        int read_error;   /* what arbiter_read() fails with; 0: it works */
+        bool keeps;    /* what was closed stays so after arbiter_free(), and when arbiter_new() takes over */
+        bool entering; /* events that open stay undecided until fake_decide() */
         void (*read_fn)(void);    /* called within arbiter_read(), before the table is looked at */
         void (*iterate_fn)(void); /* called within arbiter_iterate(): what it finds */
         void (*closed_fn)(void);  /* called within arbiter_close(), when the CPUs are closed: a race */
+        void (*changed_fn)(void); /* called whenever other CPUs are closed than before, or to another owner */
 
         /* What the broker did. */
         bool there; /* between arbiter_new() and arbiter_free() */
