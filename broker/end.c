@@ -57,8 +57,10 @@ void lease_end(Manager *manager, Lease *lease, const char *reason) {
                 assert(false);
         }
 
-        if (lease_is_charged(lease))
+        if (lease_is_charged(lease)) {
                 manager->counters.leases_ended++;
+                lease_save_end(manager, lease);
+        }
         if (lease->instance && lease->instance->state != INSTANCE_STATE_READY)
                 manager_mark_dirty(manager, DIRTY_INSTANCES);
 
@@ -89,6 +91,28 @@ void lease_refuse(Manager *manager, Lease *lease, Refusal *refusal) {
         lease_end(manager, lease, refusal->message);
         refusal_log_add(&manager->refusals, refusal);
         manager->counters.requests_refused++;
+}
+
+void lease_fail(Manager *manager, Lease *lease, int error) {
+        LeaseStream *stream, *next;
+
+        for (stream = LIST_FIRST(&lease->streams); stream; stream = next) {
+                next = LIST_NEXT(stream, link);
+                if (stream->kind == LEASE_STREAM_FOLLOW)
+                        continue;
+                (void)varlink_call_system_error(stream->call, error);
+                lease_stream_free(stream);
+        }
+
+        lease_end(manager, lease, "it could not be granted");
+}
+
+void lease_drop(Lease *lease) {
+        lease_unlink_revoking(lease);
+        lease_unlink_away(lease);
+        lease_unmark_unsaved(lease);
+        ledger_refund(&lease->charge);
+        lease_free(lease);
 }
 
 void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const char *reason, bool kill) {
@@ -154,4 +178,5 @@ void lease_grace_over(Manager *manager, Lease *lease) {
                 lease_revoked(manager, lease);
         if (lease->kill)
                 kill_owner(lease, manager_now_monotonic(manager));
+        lease_mark_unsaved(lease);
 }

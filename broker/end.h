@@ -15,6 +15,14 @@ void lease_end(Manager *manager, Lease *lease, const char *reason);
 /* Ends a queued lease with a 'no': calls that wait for it get the error. Takes over @refusal. */
 void lease_refuse(Manager *manager, Lease *lease, Refusal *refusal);
 
+/* Ends a queued lease that there is reason to grant, but which cannot be: calls that wait for it get @error,
+ * a -errno. */
+void lease_fail(Manager *manager, Lease *lease, int error);
+
+/* Forgets a charged lease, as the process ends. It goes on: nobody is told, and what is on record, in systemd
+ * and in the kernel stays as it is. */
+void lease_drop(Lease *lease);
+
 /*
  * Begins to take a holding lease back: its owner has @grace_usec to release it. A lease already revoking gets
  * the shorter of the two graces. With @kill, its owner is killed after that: SIGTERM, then SIGKILL after a

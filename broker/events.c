@@ -142,10 +142,26 @@ void events_stream_drained(LeaseStream *stream) {
         encode_lease_reply(stream->call, stream->lease, LEASE_CHANGE_NONE, true);
 }
 
+/* What its file says too, but for a grant, which is on record already. */
+static bool is_of_record(LeaseChange change) {
+        switch (change) {
+        case LEASE_CHANGE_UPDATED:
+        case LEASE_CHANGE_CPUS:
+        case LEASE_CHANGE_REVOKING:
+        case LEASE_CHANGE_REVOKED:
+        case LEASE_CHANGE_RESTORED:
+                return true;
+        default:
+                return false;
+        }
+}
+
 void events_lease(Manager *manager, Lease *lease, LeaseChange change) {
         LeaseStream *stream, *next;
         Watch *watch;
 
+        if (is_of_record(change))
+                lease_mark_unsaved(lease);
         for (stream = LIST_FIRST(&lease->streams); stream; stream = next) {
                 next = LIST_NEXT(stream, link);
                 if (is_final(stream->kind, change))

@@ -22,9 +22,13 @@
 #include <systemd/sd-daemon.h>
 
 #include "broker/log.h"
+#include "broker/owner-store.h"
 #include "util/parse.h"
 
 #define NAME_MAX_IN_STORE 255U
+/* In the list of names, with a ':'. PMU types are numbers of two digits or three. */
+#define ARBITER_NAME_SIZE sizeof("arbiter-0123456789abcdef-tracepoints")
+#define RESERVE_NAME_SIZE sizeof("reserve-99999-4095")
 /* Older ones do not say how much they keep. */
 #define ROOM_UNKNOWN SIZE_MAX
 
@@ -44,6 +48,8 @@ struct FdStore {
         size_t n_sockets;
         NamedFd *handed; /* each with the copy at the same index, until fdstore_drop_rest() */
         size_t n_handed;
+        NamedFd *owners; /* handed over as well: broker/owner-store.h has them */
+        size_t n_owners;
 
         size_t room; /* for how many descriptors; 0: there is no store */
         Copy *copies;
@@ -162,7 +168,8 @@ static size_t find_room(void) {
 static int take_handed(FdStore *store, size_t n, char **names) {
         store->sockets = calloc(n, sizeof(*store->sockets));
         store->handed = calloc(n, sizeof(*store->handed));
-        if (!store->sockets || !store->handed)
+        store->owners = calloc(n, sizeof(*store->owners));
+        if (!store->sockets || !store->handed || !store->owners)
                 return -ENOMEM;
         if (reserve_copies(store, n) < 0)
                 return -ENOMEM;
@@ -175,6 +182,10 @@ static int take_handed(FdStore *store, size_t n, char **names) {
                         continue;
                 }
 
+                if (owner_store_is_name(names[i]) && store->n_owners < FDSTORE_OWNERS_MAX) {
+                        store->owners[store->n_owners++] = (NamedFd){.name = steal_ptr(names[i]), .fd = fd};
+                        continue;
+                }
                 if (store->n_handed == FDSTORE_MAX) {
                         tell_removed(names[i]);
                         close(fd);
@@ -229,6 +240,10 @@ FdStore *fdstore_free(FdStore *store) {
         for (size_t i = 0; i < store->n_handed; i++)
                 if (store->handed[i].fd >= 0)
                         close(store->handed[i].fd);
+        for (size_t i = 0; i < store->n_owners; i++) {
+                free((char *)store->owners[i].name);
+                closep(&store->owners[i].fd);
+        }
         for (size_t i = 0; i < store->n_copies; i++)
                 copy_deinit(&store->copies[i]);
         sd_event_source_disable_unref(store->barrier_source);
@@ -237,6 +252,7 @@ FdStore *fdstore_free(FdStore *store) {
         sd_event_unref(store->event);
         free(store->sockets);
         free(store->handed);
+        free(store->owners);
         free(store->copies);
         free(store);
         return NULL;
@@ -253,6 +269,21 @@ int fdstore_take_socket(FdStore *store) {
 NamedFd *fdstore_get_handed(FdStore *store, size_t *ret_n) {
         *ret_n = store->n_handed;
         return store->handed;
+}
+
+NamedFd *fdstore_get_owners(FdStore *store, size_t *ret_n) {
+        *ret_n = store->n_owners;
+        return store->owners;
+}
+
+size_t fdstore_get_owner_room(const FdStore *store, size_t *ret_bytes) {
+        long n = sysconf(_SC_NPROCESSORS_CONF);
+        size_t n_cpus = n > 0 && n < (long)CPUSET_MAX ? (size_t)n : CPUSET_MAX;
+        size_t reserved = FDSTORE_ARBITER_MAX + n_cpus, room;
+
+        *ret_bytes = FDSTORE_NAMES_MAX - FDSTORE_ARBITER_MAX * ARBITER_NAME_SIZE - n_cpus * RESERVE_NAME_SIZE;
+        room = store->room > reserved ? store->room - reserved : 0;
+        return room < FDSTORE_OWNERS_MAX ? room : FDSTORE_OWNERS_MAX;
 }
 
 /* Of copies with one name, none can be told from the others by it: they all go, and what is wanted of them is

@@ -50,6 +50,10 @@ int fdstore_take_socket(FdStore *store);
 
 /* What was kept, for arbitration_new(). A name may be there more than once, and lie. */
 NamedFd *fdstore_get_handed(FdStore *store, size_t *ret_n);
+/* The pidfds of owners among what was kept, for owner_store_new(); and how many there can be at once, with so
+ * many bytes of names. The rest is for what keeps host sessions off, which nothing else can stand for. */
+NamedFd *fdstore_get_owners(FdStore *store, size_t *ret_n);
+size_t fdstore_get_owner_room(const FdStore *store, size_t *ret_bytes);
 /* Closes what nobody took over, and has systemd drop it; the handed ones are no more. */
 void fdstore_drop_rest(FdStore *store);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Grants, waits and moves. The charge is the only thing here that can fail, so it is booked first; occupancy
- * and the lease's own fields follow and cannot.
+ * Grants, waits and moves. What can fail is the charge and the lease's file. Both come first, the file with
+ * the lease as it is going to be, and are undone if they fail; whatever the rest of the broker goes by
+ * follows and cannot.
  */
 
 #include "broker/grant.h"
@@ -12,23 +13,47 @@
 #include "broker/place.h"
 #include "broker/settle-contention.h"
 
-int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
-        Model *model = &manager->model;
-        bool waited = lease->deadline_usec != UINT64_MAX;
+/* Charges @lease, and writes its file. */
+static int prepare(Manager *manager, Lease *lease, const Offer *offer) {
+        uint64_t since_usec = lease->since_usec, deadline_usec = lease->deadline_usec;
         int r;
 
-        r = ledger_charge(&model->ledger, lease->request.policy.uid, lease->request.vm, offer->instance,
-                          offer->charge, &lease->charge);
+        r = leases_save(manager);
+        if (r < 0)
+                return r;
+        r = ledger_charge(&manager->model.ledger, lease->request.policy.uid, lease->request.vm,
+                          offer->instance, offer->charge, &lease->charge);
         if (r < 0)
                 return r;
 
-        occupancy_add(&model->occupancy, offer->mode, &offer->cpus);
         lease_set_wanted(lease, offer);
         lease->instance = offer->instance;
         lease->pmu_type = lease->now_pmu_type = offer->instance->pmu_type;
         lease->state = LEASE_STATE_GRANTED;
         lease->since_usec = manager_now_realtime(manager);
         lease->deadline_usec = UINT64_MAX;
+        r = lease_save(manager, lease);
+        if (r == 0)
+                return 0;
+
+        ledger_refund(&lease->charge);
+        lease->instance = NULL;
+        lease->state = LEASE_STATE_QUEUED;
+        lease->since_usec = since_usec;
+        lease->deadline_usec = deadline_usec;
+        return r;
+}
+
+int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
+        bool waited = lease->deadline_usec != UINT64_MAX;
+        int r;
+
+        r = prepare(manager, lease, offer);
+        if (r < 0)
+                return r;
+
+        owner_store_add(manager->owner_store, lease->owner->owner);
+        occupancy_add(&manager->model.occupancy, offer->mode, &offer->cpus);
         if (waited)
                 lease_unlink_waiting(lease);
         manager->counters.leases_granted++;
@@ -70,9 +95,35 @@ void lease_hold(Manager *manager, Lease *lease, const CpuSet *cpus) {
         manager_mark_dirty(manager, DIRTY_QUEUE | (lease->barred ? DIRTY_ASSIGNMENTS : 0));
 }
 
-void lease_move(Manager *manager, Lease *lease, const CpuSet *cpus) {
+/* Has it be where @before was. */
+static void move_back(Manager *manager, Lease *lease, const Lease *before) {
+        lease_hold(manager, lease, &before->cpus);
+        lease->pmu_type = before->pmu_type;
+        lease->now_pmu_type = before->now_pmu_type;
+        lease->restart_required = before->restart_required;
+        lease_look(manager, lease);
+        lease->away_deadline_usec = before->away_deadline_usec;
+}
+
+int lease_move(Manager *manager, Lease *lease, const CpuSet *cpus) {
+        Lease before;
+        int r;
+
+        r = leases_save(manager);
+        if (r < 0)
+                return r;
+
+        before = *lease;
         lease_hold(manager, lease, cpus);
         lease_place(manager, lease);
         lease_look(manager, lease);
+        r = lease_save(manager, lease);
+        if (r < 0) {
+                move_back(manager, lease, &before);
+                return r;
+        }
+
         events_lease(manager, lease, LEASE_CHANGE_UPDATED);
+        lease_unmark_unsaved(lease); /* as just said, it is on record */
+        return 0;
 }

@@ -12,7 +12,8 @@
 
 /*
  * Turns a queued @lease into a granted one on the terms of @offer, and tells its followers and the watchers.
- * Calls that waited for it are answered. -ENOMEM, with nothing changed.
+ * Calls that waited for it are answered. It is on record then, with all that others gave up for it; -errno if
+ * that cannot be, or -ENOMEM, with nothing changed.
  */
 int lease_grant(Manager *manager, Lease *lease, const Offer *offer);
 
@@ -22,5 +23,6 @@ void lease_enqueue(Manager *manager, Lease *lease, const Offer *wanted, uint64_t
 /* Has a holding lease hold @cpus instead of those that it holds. Cannot fail: CPUs cost nothing. */
 void lease_hold(Manager *manager, Lease *lease, const CpuSet *cpus);
 
-/* Moves a holding lease to @cpus of its instance, as it was asked to, and tells. */
-void lease_move(Manager *manager, Lease *lease, const CpuSet *cpus);
+/* Moves a holding lease to @cpus of its instance, as it was asked to, and tells, once it is on record; -errno
+ * if that cannot be, with nothing changed. */
+int lease_move(Manager *manager, Lease *lease, const CpuSet *cpus);

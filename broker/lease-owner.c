@@ -41,6 +41,8 @@ static void owner_entry_free(LeaseOwner *owner) {
         arbitration_owner_gone(owner->manager, owner);
         tdelete(owner, &owner->manager->owners.by_pid, compare_pid);
         sd_event_source_disable_unref(owner->exit_source);
+        if (owner->manager->owner_store)
+                owner_store_remove(owner->manager->owner_store, owner->owner);
         owner_free(owner->owner);
         free(owner);
 }

@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-id128.h>
@@ -33,6 +34,7 @@ void lease_table_init(LeaseTable *table) {
         TAILQ_INIT(&table->waiting);
         LIST_INIT(&table->revoking);
         LIST_INIT(&table->away);
+        LIST_INIT(&table->unsaved);
 }
 
 Lease *lease_find(const LeaseTable *table, const char *id) {
@@ -72,20 +74,27 @@ static int lease_set_owner(Manager *manager, Lease *lease, LeaseRequest *request
 }
 
 int lease_new(Manager *manager, LeaseRequest *request, Lease **ret_lease) {
-        LeaseTable *table = &manager->leases;
+        char text[LEASE_ID_LENGTH + 1];
         sd_id128_t id;
-        Lease *lease;
         int r;
 
         r = sd_id128_randomize(&id);
         if (r < 0)
                 return r;
 
+        return lease_new_with_id(manager, request, sd_id128_to_string(id, text), ret_lease);
+}
+
+int lease_new_with_id(Manager *manager, LeaseRequest *request, const char *id, Lease **ret_lease) {
+        LeaseTable *table = &manager->leases;
+        Lease *lease;
+        int r;
+
         lease = calloc(1, sizeof(*lease));
         if (!lease)
                 return -ENOMEM;
 
-        sd_id128_to_string(id, lease->id);
+        (void)snprintf(lease->id, sizeof(lease->id), "%s", id);
         lease->state = LEASE_STATE_QUEUED;
         lease->deadline_usec = UINT64_MAX;
         lease->away_deadline_usec = UINT64_MAX;
@@ -114,7 +123,7 @@ Lease *lease_free(Lease *lease) {
 
         manager = lease->owner->manager;
         assert(!lease->charge.ledger && LIST_EMPTY(&lease->streams) && !lease->revoking_linked &&
-               !lease->away_linked);
+               !lease->away_linked && !lease->unsaved);
 
         TAILQ_REMOVE(&manager->leases.all, lease, link);
         manager->leases.n--;
@@ -174,6 +183,25 @@ void lease_unlink_away(Lease *lease) {
         LIST_REMOVE(lease, away_link);
         lease->away_linked = false;
         lease->away_deadline_usec = UINT64_MAX;
+}
+
+void lease_mark_unsaved(Lease *lease) {
+        Manager *manager = lease->owner->manager;
+
+        if (lease->unsaved || !lease_is_charged(lease))
+                return;
+
+        LIST_INSERT_HEAD(&manager->leases.unsaved, lease, unsaved_link);
+        lease->unsaved = true;
+        manager_mark_dirty(manager, DIRTY_UNSAVED);
+}
+
+void lease_unmark_unsaved(Lease *lease) {
+        if (!lease->unsaved)
+                return;
+
+        LIST_REMOVE(lease, unsaved_link);
+        lease->unsaved = false;
 }
 
 uint64_t lease_get_deadline(const Lease *lease) {

@@ -46,6 +46,7 @@ struct Lease {
         TAILQ_ENTRY(Lease) waiting_link; /* LeaseTable.waiting, if queued */
         LIST_ENTRY(Lease) revoking_link; /* LeaseTable.revoking, if revoking or being killed */
         LIST_ENTRY(Lease) away_link;     /* LeaseTable.away, if it holds CPUs and is away */
+        LIST_ENTRY(Lease) unsaved_link;  /* LeaseTable.unsaved, if its file says what was */
         LIST_ENTRY(Lease) owner_link;
         LIST_HEAD(, LeaseStream) streams;
 
@@ -80,6 +81,7 @@ struct Lease {
         bool revoking_linked;
         bool away; /* none of its CPUs can be used: no SPU has any, or they are off line */
         bool away_linked;
+        bool unsaved;
         bool restart_required; /* its SPU is another one now, and its VM may have enabled the old one */
         bool contended;
         char *contention;             /* by which host session, a sentence; NULL: by none */
@@ -98,6 +100,7 @@ typedef struct LeaseTable {
         TAILQ_HEAD(LeaseQueue, Lease) waiting; /* in the order in which they asked */
         LIST_HEAD(, Lease) revoking;
         LIST_HEAD(, Lease) away;
+        LIST_HEAD(, Lease) unsaved;
         unsigned n; /* all */
         unsigned n_waiting;
         unsigned n_revoked;
@@ -111,6 +114,8 @@ void lease_table_init(LeaseTable *table);
  * not waiting; nothing is charged.
  */
 int lease_new(Manager *manager, LeaseRequest *request, Lease **ret_lease);
+/* The same for one that had an id before the broker was restarted. */
+int lease_new_with_id(Manager *manager, LeaseRequest *request, const char *id, Lease **ret_lease);
 /* Unlinks and frees it, and its owner with the last one. Its charge must have been refunded, its streams
  * answered. */
 Lease *lease_free(Lease *lease);
@@ -123,6 +128,9 @@ void lease_unlink_revoking(Lease *lease);
 /* Away from now on, to be revoked at @deadline_usec; a lease that is away already keeps its deadline. */
 void lease_link_away(Lease *lease, uint64_t deadline_usec);
 void lease_unlink_away(Lease *lease);
+/* Its file says what was: settle writes it anew. Only of a charged lease, others have none. */
+void lease_mark_unsaved(Lease *lease);
+void lease_unmark_unsaved(Lease *lease);
 /* When something happens to it by itself, CLOCK_MONOTONIC, or UINT64_MAX. */
 uint64_t lease_get_deadline(const Lease *lease);
 /* Takes over what @offer says of instance, CPUs and size: what a queued lease waits for, or a new one gets.

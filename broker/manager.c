@@ -21,6 +21,7 @@
 #include "broker/guest.h"
 #include "broker/log.h"
 #include "broker/methods.h"
+#include "broker/restore.h"
 #include "broker/session-bell.h"
 #include "broker/settle.h"
 #include "host/simulate.h"
@@ -239,11 +240,20 @@ static int first_config(Manager *manager) {
         return 0;
 }
 
+static int open_leases(Manager *manager) {
+        int r;
+
+        r = lease_store_new(manager->root_fd, manager->boot_id, &manager->lease_store);
+        if (r < 0)
+                log_message(LOG_ERR, "/" LEASE_STORE_PATH ": cannot be made or opened: %s", strerror(-r));
+        return r;
+}
+
 int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_manager) {
         _cleanup_(manager_freep) Manager *manager = NULL;
         sd_id128_t boot_id;
-        NamedFd *handed;
-        size_t n_handed;
+        NamedFd *handed, *owners;
+        size_t n_handed, n_owners, owner_room, owner_bytes;
         int r;
 
         manager = calloc(1, sizeof(*manager));
@@ -270,6 +280,11 @@ int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_ma
         if (r < 0)
                 return r;
         r = fdstore_new(event, on_dropped, manager, &manager->fdstore);
+        if (r < 0)
+                return r;
+        owners = fdstore_get_owners(manager->fdstore, &n_owners);
+        owner_room = fdstore_get_owner_room(manager->fdstore, &owner_bytes);
+        r = owner_store_new(event, owner_room, owner_bytes, owners, n_owners, &manager->owner_store);
         if (r < 0)
                 return r;
         r = open_trees(manager);
@@ -300,7 +315,15 @@ int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_ma
         r = manager_rescan(manager);
         if (r < 0)
                 return r;
+        r = open_leases(manager);
+        if (r < 0)
+                return r;
+        r = leases_restore(manager);
+        if (r < 0)
+                return r;
         settle(manager);
+        if (manager->dirty & DIRTY_INSTANCES) /* what an earlier process has left stays in force */
+                return -ENOMEM;
         /* What an earlier process has left was in force until here. */
         fdstore_drop_rest(manager->fdstore);
         arbitration_settle(manager);
@@ -311,7 +334,11 @@ int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_ma
         return 0;
 }
 
-/* Connections go first, and with them all calls; then what they were about. */
+/*
+ * Connections go first, and with them all calls, and the leases that wait; then what they were about. Granted
+ * leases go on: their files, what systemd keeps and what the kernel refuses stay as they are, since nobody
+ * here knows whether there will be another broker in a moment.
+ */
 Manager *manager_free(Manager *manager) {
         Lease *lease;
 
@@ -319,8 +346,6 @@ Manager *manager_free(Manager *manager) {
                 return NULL;
 
         manager->server = varlink_server_free(manager->server);
-        while ((lease = TAILQ_FIRST(&manager->leases.all)))
-                lease_end(manager, lease, "spe-broker stops");
         while (!LIST_EMPTY(&manager->watches))
                 watch_free(LIST_FIRST(&manager->watches));
         while (!LIST_EMPTY(&manager->assign_waits))
@@ -328,7 +353,11 @@ Manager *manager_free(Manager *manager) {
 
         sessions_deafen(manager);
         session_doubt_free(manager->doubt);
-        arbitration_free(manager->arbitration);
+        manager->arbitration = arbitration_free(manager->arbitration);
+        manager->owner_store = owner_store_free(manager->owner_store);
+        while ((lease = TAILQ_FIRST(&manager->leases.all)))
+                lease_drop(lease);
+        lease_store_free(manager->lease_store);
         host_events_free(manager->host_events);
         fdstore_free(manager->fdstore);
         sd_event_source_disable_unref(manager->settle_source);

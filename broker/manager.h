@@ -19,7 +19,10 @@
 #include "broker/fdstore.h"
 #include "broker/guest.h"
 #include "broker/host-events.h"
+#include "broker/lease-save.h"
+#include "broker/lease-store.h"
 #include "broker/lease.h"
+#include "broker/owner-store.h"
 #include "broker/refusal.h"
 #include "broker/session-doubt.h"
 #include "broker/session.h"
@@ -37,6 +40,7 @@ typedef enum Dirty {
         DIRTY_QUEUE = 1 << 3,       /* something was freed, or a waiter left */
         DIRTY_CONTENTION = 1 << 4,  /* a lease was revoked, or a revoked one ended */
         DIRTY_CLOSED = 1 << 5,      /* CPUs are to be closed to host sessions, or opened */
+        DIRTY_UNSAVED = 1 << 6,     /* files of leases say what was */
 } Dirty;
 
 /* What only counts up; Describe's counters. */
@@ -70,6 +74,9 @@ typedef struct Manager {
         Topology *topology; /* with what KVM says of its SPUs */
         Guest guest;
         FdStore *fdstore;
+        OwnerStore *owner_store;
+        LeaseStore *lease_store;
+        LeaseSaving saving;
         HostEvents *host_events;
         HostCheck check;
         Model model;

@@ -279,7 +279,9 @@ int method_update(VarlinkCall *call, struct json_object *parameters, void *userd
                         return r;
                 if (!decision.granted)
                         return refuse(manager, call, &lease->request, &decision);
-                lease_move(manager, lease, &request.cpus);
+                r = lease_move(manager, lease, &request.cpus);
+                if (r < 0)
+                        return r;
                 open_what_is_left(manager);
         }
 

@@ -17,13 +17,16 @@
 #include "broker/manager.h"
 #include "broker/place.h"
 
-/* What is told of a lease and can change without anybody asking. */
+/* What is told of a lease, or is on record, and can change without anybody asking. */
 typedef struct View {
         const Instance *instance;
         uint32_t pmu_type;
+        uint32_t given_pmu_type;
+        CpuSet cpus;
         CpuSet usable;
         char *reason;
         bool away;
+        uint64_t away_deadline_usec;
         bool restart_required;
 } View;
 
@@ -35,9 +38,12 @@ static void view_init(const Lease *lease, View *ret_view) {
         *ret_view = (View){
                 .instance = lease->instance,
                 .pmu_type = lease->now_pmu_type,
+                .given_pmu_type = lease->pmu_type,
+                .cpus = lease->cpus,
                 .usable = lease->usable,
                 .reason = lease->reason ? strdup(lease->reason) : NULL,
                 .away = lease->away,
+                .away_deadline_usec = lease->away_deadline_usec,
                 .restart_required = lease->restart_required,
         };
 }
@@ -61,6 +67,16 @@ static LeaseChange find_change(const Lease *lease, const View *before, bool allo
                 return LEASE_CHANGE_UPDATED;
 
         return LEASE_CHANGE_NONE;
+}
+
+/* True if its file does not say any more what it is. Not all of that is told. */
+static bool is_other(const Lease *lease, const View *before) {
+        return lease->instance != before->instance || lease->now_pmu_type != before->pmu_type ||
+               lease->pmu_type != before->given_pmu_type || !cpuset_equal(&lease->cpus, &before->cpus) ||
+               !cpuset_equal(&lease->usable, &before->usable) || lease->away != before->away ||
+               lease->away_deadline_usec != before->away_deadline_usec ||
+               lease->restart_required != before->restart_required ||
+               strcmp(lease->reason ?: "", before->reason ?: "") != 0;
 }
 
 /* Assignments leave it no CPU. One that is revoking for another reason keeps that reason, and its deadline.
@@ -111,6 +127,8 @@ static void settle_lease(Manager *manager, Lease *lease) {
         if (lease_is_holding(lease))
                 allowed = keep(manager, lease);
         lease_look(manager, lease);
+        if (is_other(lease, &before))
+                lease_mark_unsaved(lease);
 
         if (!allowed && lease->state == LEASE_STATE_GRANTED) {
                 bar(manager, lease);

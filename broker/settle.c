@@ -19,7 +19,7 @@
 #include "broker/settle-instances.h"
 #include "broker/settle-leases.h"
 
-/* What there was no memory for is tried again after this. */
+/* What there was no memory for, or could not be put on record, is tried again after this. */
 #define RETRY_USEC UINT64_C(100000)
 /* And what sessions have made dirty as waiters were looked at, after this. */
 #define LATER_USEC UINT64_C(10000)
@@ -85,7 +85,8 @@ static void go_on_waiting(Manager *manager, Lease *lease, const Decision *decisi
                 tell_kept_long(manager, lease, decision);
 }
 
-/* Grants it, or refuses it, or neither yet. An error: that could not be done for lack of memory. */
+/* Grants it, or refuses it, or neither yet. An error: that could not be done, for lack of memory or as it
+ * cannot be put on record. */
 static int settle_waiter(Manager *manager, Lease *lease, uint64_t now, const Claims *claims,
                          Decision *ret_decision, bool *ret_waits) {
         unsigned dirty = manager->dirty;
@@ -103,13 +104,19 @@ static int settle_waiter(Manager *manager, Lease *lease, uint64_t now, const Cla
         *ret_waits = !ret_decision->granted && ret_decision->has_offer && lease->deadline_usec > now;
         if (*ret_waits)
                 return 0;
-        return ret_decision->granted ? lease_grant(manager, lease, &ret_decision->offer)
-                                     : refuse_waiter(manager, lease, &ret_decision->refusals[0]);
+        if (!ret_decision->granted)
+                return refuse_waiter(manager, lease, &ret_decision->refusals[0]);
+        r = lease_grant(manager, lease, &ret_decision->offer);
+        if (r == 0 || lease->deadline_usec > now)
+                return r;
+
+        lease_fail(manager, lease, r);
+        return 0;
 }
 
 /*
- * Waiters in order: each is decided behind the claims of those that still wait before it. One that there is
- * no memory to grant or to refuse keeps its place and its claims: then it returns false.
+ * Waiters in order: each is decided behind the claims of those that still wait before it. One that cannot be
+ * granted or refused now keeps its place and its claims: then it returns false.
  */
 static bool settle_queue(Manager *manager, uint64_t now) {
         Claims claims = CLAIMS_NULL;
@@ -146,8 +153,8 @@ static void arm(sd_event_source *timer, uint64_t usec) {
         sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
 }
 
-/* Without memory nothing of it can be done now, and a timer that is due already would keep the loop spinning.
- */
+/* If @complete is false, not all of it can be done now, and a timer that is due already would keep the loop
+ * spinning. */
 static uint64_t next_deadline(const Manager *manager, bool complete) {
         uint64_t next = UINT64_MAX, now = manager_now_monotonic(manager);
         const Lease *lease;
@@ -204,8 +211,10 @@ void settle(Manager *manager) {
                 complete = settle_queue(manager, now);
                 if ((dirty | manager->dirty) & DIRTY_CONTENTION)
                         settle_contention(manager);
-                manager->dirty &= ~(unsigned)(DIRTY_CONTENTION | DIRTY_CLOSED);
+                manager->dirty &= ~(unsigned)(DIRTY_CONTENTION | DIRTY_CLOSED | DIRTY_UNSAVED);
         }
+        /* Before CPUs are open to others that leases have given up. */
+        complete = leases_save(manager) == 0 && complete;
         arbitration_settle(manager);
         session_doubt_watch(manager);
         if (!manager->dirty) /* what was marked meanwhile has been done, or is for later */
