@@ -87,10 +87,8 @@ void lease_refuse(Manager *manager, Lease *lease, Refusal *refusal) {
                 lease_stream_free(stream);
         }
 
-        events_refusal(manager, refusal);
         lease_end(manager, lease, refusal->message);
-        refusal_log_add(&manager->refusals, refusal);
-        manager->counters.requests_refused++;
+        refusal_record(manager, refusal);
 }
 
 void lease_fail(Manager *manager, Lease *lease, int error) {

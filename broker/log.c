@@ -9,6 +9,7 @@
 #include "broker/log.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -87,6 +88,18 @@ void log_position(int priority, const char *file, unsigned line, const char *for
         va_start(ap, format);
         write_line(priority, file, line, format, ap);
         va_end(ap);
+}
+
+const char *log_number(int64_t value, char text[static LOG_NUMBER_MAX]) {
+        (void)snprintf(text, LOG_NUMBER_MAX, "%" PRIi64, value);
+        return text;
+}
+
+const char *log_left_out(unsigned n, char text[static LOG_LEFT_OUT_MAX]) {
+        *text = '\0';
+        if (n > 0)
+                (void)snprintf(text, LOG_LEFT_OUT_MAX, " (before it, %u like it were left out)", n);
+        return text;
 }
 
 static struct iovec make_field(FieldText *field, const char *name, const char *value) {

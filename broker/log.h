@@ -7,6 +7,7 @@
  */
 
 #include <stddef.h>
+#include <stdint.h>
 #include <syslog.h>
 
 void log_message(int priority, const char *format, ...) __attribute__((__format__(__printf__, 2, 3)));
@@ -17,6 +18,14 @@ void log_message(int priority, const char *format, ...) __attribute__((__format_
  */
 void log_position(int priority, const char *file, unsigned line, const char *format, ...)
         __attribute__((__format__(__printf__, 4, 5)));
+
+#define LOG_NUMBER_MAX   sizeof("-9223372036854775808")
+#define LOG_LEFT_OUT_MAX sizeof(" (before it, 4294967295 like it were left out)")
+
+/* What messages are made of. */
+const char *log_number(int64_t value, char text[static LOG_NUMBER_MAX]);
+/* What follows the message after @n that were too many; nothing for 0. */
+const char *log_left_out(unsigned n, char text[static LOG_LEFT_OUT_MAX]);
 
 /* A field of a message in the journal, "SPE_BROKER_VM"; one without a value is left out. */
 typedef struct LogField {

@@ -23,6 +23,7 @@
 #include "broker/lease-store.h"
 #include "broker/lease.h"
 #include "broker/owner-store.h"
+#include "broker/refusal-log.h"
 #include "broker/refusal.h"
 #include "broker/session-doubt.h"
 #include "broker/session.h"

@@ -111,9 +111,7 @@ static int refuse(Manager *manager, VarlinkCall *call, const LeaseRequest *reque
                 return r;
 
         encode_refusal_error(call, refusal);
-        events_refusal(manager, refusal);
-        refusal_log_add(&manager->refusals, refusal);
-        manager->counters.requests_refused++;
+        refusal_record(manager, refusal);
         return 0;
 }
 

@@ -3,7 +3,7 @@
 
 /*
  * A 'no' in full: the facts of a decision with names and sentences, independent of the model from then on.
- * The same object answers Query, Acquire and ListRefusals; the last 1,024 that were answered are kept.
+ * The same object answers Query, Acquire and ListRefusals (broker/refusal-log.h).
  */
 
 #include <stdbool.h>
@@ -17,8 +17,8 @@
 
 typedef struct Manager Manager;
 typedef struct LeaseRequest LeaseRequest;
+typedef struct RefusalUser RefusalUser;
 
-#define REFUSALS_MAX      1024U
 #define REFUSAL_ID_LENGTH 32U
 /* A kept refusal names at most so many holders; the answer itself names all. */
 #define REFUSAL_HOLDERS_KEPT 16U
@@ -50,6 +50,7 @@ typedef struct RefusedOpen {
 
 typedef struct Refusal {
         TAILQ_ENTRY(Refusal) link;
+        RefusalUser *user; /* while it is kept */
         char id[REFUSAL_ID_LENGTH + 1];
         RefusalKind kind;
         char *message;
@@ -79,21 +80,9 @@ typedef struct Refusal {
         RefusedOpen open;
 } Refusal;
 
-typedef struct RefusalLog {
-        TAILQ_HEAD(RefusalList, Refusal) entries; /* newest first */
-        unsigned n;
-} RefusalLog;
-
 /* Makes the refusal of @request that @facts say. Leases and sessions are walked only here, to name who stands
  * in the way. */
 int refusal_new(const Manager *manager, const LeaseRequest *request, const RefusalFacts *facts,
                 Refusal **ret_refusal);
 Refusal *refusal_free(Refusal *refusal);
 DEFINE_CLEANUP(Refusal *, refusal_free)
-
-void refusal_log_init(RefusalLog *log);
-void refusal_log_deinit(RefusalLog *log);
-/* Takes it out and frees it. */
-void refusal_log_remove(RefusalLog *log, Refusal *refusal);
-/* Takes over @refusal. */
-void refusal_log_add(RefusalLog *log, Refusal *refusal);

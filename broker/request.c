@@ -145,8 +145,9 @@ static int parse_strings(struct json_object *object, LeaseRequest *request, Requ
         const char *text;
 
         if (request_get_string(object, "instance", &text)) {
-                /* One that there is not is answered and remembered, so it must not be of any length. */
-                if (strlen(text) > REQUEST_INSTANCE_NAME_MAX)
+                /* One that there is not is answered, logged and remembered: not of any length, and one line.
+                 */
+                if (strlen(text) > REQUEST_INSTANCE_NAME_MAX || has_control(text))
                         return invalid(fault, "instance");
                 request->instance = strdup(text);
                 if (!request->instance)

@@ -7,9 +7,6 @@
 
 #include "broker/session-journal.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-
 #include "broker/log.h"
 #include "broker/manager.h"
 #include "util/clock.h"
@@ -22,37 +19,24 @@
 #define MESSAGE_REFUSED     "bec2cb5e9add44ca91cac7b41ad649e7"
 #define MESSAGE_WAITS       "fa5ccba18c99486987f25d2c5d6d5f9b"
 
-#define NUMBER_TEXT_MAX sizeof("-9223372036854775808")
-#define MORE_TEXT_MAX   sizeof(" (before it, 4294967295 like it were left out)")
-
-static bool may_log(const Manager *manager, RateLimit *limit, char more[static MORE_TEXT_MAX]) {
-        unsigned n;
-
+static bool may_log(const Manager *manager, RateLimit *limit, char more[static LOG_LEFT_OUT_MAX]) {
         if (!rate_limit_allows(limit, manager_now_monotonic(manager), JOURNAL_MAX, JOURNAL_INTERVAL_USEC))
                 return false;
 
-        *more = '\0';
-        n = rate_limit_take_left_out(limit);
-        if (n > 0)
-                (void)snprintf(more, MORE_TEXT_MAX, " (before it, %u like it were left out)", n);
+        log_left_out(rate_limit_take_left_out(limit), more);
         return true;
-}
-
-static const char *number(char text[static NUMBER_TEXT_MAX], int64_t value) {
-        (void)snprintf(text, NUMBER_TEXT_MAX, "%" PRIi64, value);
-        return text;
 }
 
 void session_journal_lease(Manager *manager, const Lease *lease, const Session *session,
                            const char *sentence) {
-        char pid[NUMBER_TEXT_MAX] = "", uid[NUMBER_TEXT_MAX] = "", more[MORE_TEXT_MAX];
+        char pid[LOG_NUMBER_MAX] = "", uid[LOG_NUMBER_MAX] = "", more[LOG_LEFT_OUT_MAX];
         const ArbiterSession *facts = session ? &session->facts : NULL;
         const LogField fields[] = {
                 {"SPE_BROKER_LEASE", lease->id},
                 {"SPE_BROKER_VM", lease->request.vm},
                 {"SPE_BROKER_INSTANCE", lease->instance_name},
-                {"SPE_BROKER_SESSION_PID", facts ? number(pid, facts->pid) : NULL},
-                {"SPE_BROKER_SESSION_UID", facts ? number(uid, facts->uid) : NULL},
+                {"SPE_BROKER_SESSION_PID", facts ? log_number(facts->pid, pid) : NULL},
+                {"SPE_BROKER_SESSION_UID", facts ? log_number(facts->uid, uid) : NULL},
                 {"SPE_BROKER_SESSION_COMMAND", facts ? facts->command : NULL},
         };
 
@@ -70,14 +54,15 @@ void session_journal_lease(Manager *manager, const Lease *lease, const Session *
 }
 
 void session_journal_refusal(Manager *manager, const Refusal *refusal, const char *command) {
-        char pid[NUMBER_TEXT_MAX], uid[NUMBER_TEXT_MAX], more[MORE_TEXT_MAX];
+        char pid[LOG_NUMBER_MAX], uid[LOG_NUMBER_MAX], more[LOG_LEFT_OUT_MAX];
         const RefusalHolder *holder = refusal->n_holders > 0 ? &refusal->holders[0] : NULL;
         const LogField fields[] = {
+                {"SPE_BROKER_REFUSAL", refusal->id},
                 {"SPE_BROKER_LEASE", holder ? holder->lease_id : NULL},
                 {"SPE_BROKER_VM", holder ? holder->vm : NULL},
                 {"SPE_BROKER_INSTANCE", refusal->instance},
-                {"SPE_BROKER_SESSION_PID", number(pid, refusal->pid)},
-                {"SPE_BROKER_SESSION_UID", number(uid, refusal->uid)},
+                {"SPE_BROKER_SESSION_PID", log_number(refusal->pid, pid)},
+                {"SPE_BROKER_SESSION_UID", log_number(refusal->uid, uid)},
                 {"SPE_BROKER_SESSION_COMMAND", command},
         };
 
@@ -87,7 +72,7 @@ void session_journal_refusal(Manager *manager, const Refusal *refusal, const cha
 }
 
 void session_journal_wait(Manager *manager, const Lease *lease, const char *sentence) {
-        char more[MORE_TEXT_MAX];
+        char more[LOG_LEFT_OUT_MAX];
         const LogField fields[] = {
                 {"SPE_BROKER_LEASE", lease->id},
                 {"SPE_BROKER_VM", lease->request.vm},

@@ -296,7 +296,8 @@ static void enter(Manager *manager, Refusal *refusal, Refusal *before, const cha
                 session_journal_refusal(manager, refusal, command);
                 events_refusal(manager, refusal);
         }
-        refusal_log_add(&manager->refusals, refusal);
+        if (refusal_log_add(&manager->refusals, refusal) < 0)
+                refusal_free(refusal);
 }
 
 void session_refused(const ArbiterRefusal *arbiter_refusal, void *userdata) {

@@ -15,6 +15,7 @@
 #include "speadm/words.h"
 
 enum {
+        COLUMN_REFUSAL,
         COLUMN_TIME,
         COLUMN_VM,
         COLUMN_PID,
@@ -24,9 +25,10 @@ enum {
 };
 
 static const TableColumn columns[] = {
-        [COLUMN_TIME] = {"TIME", TABLE_LEFT},   [COLUMN_VM] = {"VM", TABLE_TRUNC},
-        [COLUMN_PID] = {"PID", TABLE_RIGHT},    [COLUMN_UID] = {"UID", TABLE_RIGHT},
-        [COLUMN_ERROR] = {"ERROR", TABLE_LEFT}, [COLUMN_MESSAGE] = {"MESSAGE", TABLE_TRUNC},
+        [COLUMN_REFUSAL] = {"REFUSAL", TABLE_LEFT},  [COLUMN_TIME] = {"TIME", TABLE_LEFT},
+        [COLUMN_VM] = {"VM", TABLE_TRUNC},           [COLUMN_PID] = {"PID", TABLE_RIGHT},
+        [COLUMN_UID] = {"UID", TABLE_RIGHT},         [COLUMN_ERROR] = {"ERROR", TABLE_LEFT},
+        [COLUMN_MESSAGE] = {"MESSAGE", TABLE_TRUNC},
 };
 
 static void set_number(Table *table, size_t column, const struct json_object *refusal, const char *key) {
@@ -37,10 +39,12 @@ static void set_number(Table *table, size_t column, const struct json_object *re
 }
 
 static void add_refusal(Table *table, const struct json_object *refusal) {
-        const char *error = field_string(refusal, "error");
-        char when[TEXT_TIME_MAX];
+        const char *error = field_string(refusal, "error"), *id = field_string(refusal, "id");
+        char shown[REFUSAL_ID_SHOWN + 1], when[TEXT_TIME_MAX];
 
+        (void)snprintf(shown, sizeof shown, "%s", id ? id : "");
         table_add_row(table);
+        table_set(table, COLUMN_REFUSAL, shown);
         table_set(table, COLUMN_TIME, text_time(field_int(refusal, "whenUSec", 0), when));
         table_set(table, COLUMN_VM, field_string(refusal, "vm"));
         set_number(table, COLUMN_PID, refusal, "pid");

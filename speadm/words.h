@@ -10,6 +10,8 @@
 
 /* Digits of a lease's id that people see; any unique beginning is understood. */
 #define LEASE_ID_SHOWN 12
+/* And of a refusal's, which the journal has as SPE_BROKER_REFUSAL=. */
+#define REFUSAL_ID_SHOWN LEASE_ID_SHOWN
 
 /* How well host sessions are kept off: from 0, none, to enforce; -1 for NULL and for a word that is no level.
  */

@@ -117,9 +117,10 @@ class TestReading(TestCase):
         self.ask("run --vm db --vcpus 1 --cpus 3-4 -- true", expect=FAILED)
         self.assertEqual([r["vm"] for r in self.json("refusals")], ["db", "web"], "newest first")
         self.assertEqual([r["vm"] for r in self.json("refusals --limit 1")], ["db"])
-        row = self.ask("refusals --vm web --no-legend").out.split(maxsplit=6)
-        self.assertEqual((row[2], row[4], row[5]), ("web", "0", "NoSuchInstance"))
-        self.assertIn("arm_spe_7", row[6])
+        row = self.ask("refusals --vm web --no-legend").out.split(maxsplit=7)
+        self.assertEqual((row[3], row[5], row[6]), ("web", "0", "NoSuchInstance"))
+        self.assertEqual(row[0], self.json("refusals --vm web")[0]["id"][:12])
+        self.assertIn("arm_spe_7", row[7])
 
 
 class TestQuery(TestCase):

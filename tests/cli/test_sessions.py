@@ -66,7 +66,7 @@ class TestRefusals(cli.TestCase):
 
     def test_no_legend(self):
         rows = self.ask("--pid", "4711", "--no-legend").splitlines()
-        self.assertEqual([row.split()[2:6] for row in rows], [["-", "4711", "0", "Busy"],
+        self.assertEqual([row.split()[3:7] for row in rows], [["-", "4711", "0", "Busy"],
                                                               ["-", "4711", "0", "NotAssigned"]])
 
 

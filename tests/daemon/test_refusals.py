@@ -4,10 +4,12 @@
 import time
 
 import harness
+from journal import Journal
 from sizes import MIB
 from wire import encode
 
 KEPT = 1024
+NOT_GRANTED = "6ba63443ef394e578149b8dbd0a6cb49"
 
 
 def request(**kwargs):
@@ -100,6 +102,82 @@ class TestRefusals(harness.TestCase):
         self.assertEqual(client.call("ListRefusals", limit=2**40)["refusals"], refusals)
         self.assertEqual(client.call("ListRefusals", vm="none")["refusals"], [])
         self.invalid("limit", client, "ListRefusals", limit=-1)
+
+    def test_users(self):
+        """Who is refused in a loop pushes out nobody else's refusals, but uses all the room that nobody else needs."""
+        broker = self.broker(config="[Policy]\nAcquireGroup=4321\n")
+        _, quiet = self.vmm(broker, uid=1000, groups=[4321])
+        _, noisy = self.vmm(broker, uid=1001, groups=[4321])
+        for cpus in ("3-4", "0-11"):
+            self.refused("NoInstanceForCpus", quiet, "Acquire", request=request(vm="quiet", cpus=cpus))
+        for _ in range(KEPT // 64 + 2):
+            noisy.send_bytes(encode("Acquire", {"request": request(vm="noisy", instance="arm_spe_9")}) * 64)
+            for _ in range(64):
+                self.assertEqual(noisy.receive_message()["error"], "io.spebroker.Broker.NoSuchInstance")
+        refusals = broker.call("ListRefusals")["refusals"]
+        self.assertEqual([r["uid"] for r in refusals], [1001] * (KEPT - 2) + [1000] * 2)
+        self.assertEqual([r["cpus"] for r in refusals[-2:]], ["0-11", "3-4"])
+
+    def test_one_line(self):
+        """What a client says is not put into the log if it would not stay one line there."""
+        broker = self.broker()
+        self.invalid("instance", self.client(broker), "Acquire", request=request(instance="a\nspe-broker: b"))
+
+
+class TestJournal(harness.TestCase):
+    def setUp(self):
+        self.daemon = self.new_broker(config="[Policy]\nAcquireGroup=4321\n[Limits]\nMaxLeasesPerUser=1\n")
+        self.journal = Journal(self.daemon)
+        self.addCleanup(self.journal.close)
+        self.daemon.start()
+        self.process, self.vmm_client = self.vmm(self.daemon, uid=1000, groups=[4321])
+
+    def refuse(self, error, **kwargs):
+        """The refusal as listed, once it has been answered."""
+        self.refused(error, self.vmm_client, "Acquire", request=request(**kwargs))
+        return self.daemon.call("ListRefusals", limit=1)["refusals"][0]
+
+    def test_fields(self):
+        held = self.daemon.call("Acquire", request=request(cpus="0", mode="exclusive", vm="holder"))["lease"]
+        refusal = self.refuse("Busy", cpus="0-1", vm="web ä")
+        entry = self.journal.wait(NOT_GRANTED)
+        text = entry.pop("MESSAGE")
+        self.assertEqual(text, f"VM web ä (pid {self.process.pid}) was refused with Busy: {refusal['message']}")
+        self.assertEqual(entry, {
+            "MESSAGE_ID": NOT_GRANTED, "PRIORITY": "5", "SYSLOG_IDENTIFIER": "spe-broker",
+            "SPE_BROKER_REFUSAL": refusal["id"], "SPE_BROKER_ERROR": "io.spebroker.Broker.Busy",
+            "SPE_BROKER_VM": "web ä", "SPE_BROKER_OWNER_PID": str(self.process.pid), "SPE_BROKER_OWNER_UID": "1000",
+            "SPE_BROKER_LEASE": held["leaseId"]})
+
+    def test_limit(self):
+        self.vmm_client.call("Acquire", request=request(cpus="0"))
+        refusal = self.refuse("LimitExceeded", cpus="1")
+        entry = self.journal.wait(NOT_GRANTED)
+        self.assertEqual((entry["SPE_BROKER_LIMIT"], entry["SPE_BROKER_REFUSAL"]), ("MaxLeasesPerUser", refusal["id"]))
+
+    def test_waited(self):
+        """The 'no' at the end of a wait, too, and of an Update; and none where there is no 'no'."""
+        held = self.daemon.call("Acquire", request=request(cpus="0", mode="exclusive", vm="holder"))["lease"]
+        self.vmm_client.send("Acquire", {"request": request(cpus="0", vm="patient"), "waitUSec": 20_000})
+        with self.assertRaises(harness.VarlinkError):
+            self.vmm_client.receive()
+        self.assertEqual(self.journal.wait(NOT_GRANTED)["SPE_BROKER_VM"], "patient")
+        lease = self.vmm_client.call("Acquire", request=request(cpus="1", vm="mover"))["lease"]
+        self.refused("Busy", self.vmm_client, "Update", leaseId=lease["leaseId"], cpus="0")
+        self.assertEqual(self.journal.wait(NOT_GRANTED, 2)["SPE_BROKER_VM"], "mover")
+        self.vmm_client.call("Query", request=request(cpus="0"))
+        self.daemon.call("Release", leaseId=held["leaseId"])
+        self.vmm_client.call("Update", leaseId=lease["leaseId"], cpus="0")
+        self.journal.wait(NOT_GRANTED, 2)
+
+    def test_flood(self):
+        """A few lines, however often it asks; another VM's refusal is there all the same."""
+        for _ in range(100):
+            self.refuse("NoSuchInstance", vm="noisy", instance="arm_spe_9")
+        self.refuse("NoSuchInstance", vm="other", instance="arm_spe_9")
+        entries = harness.wait_for(lambda: [e["SPE_BROKER_VM"] for e in self.journal.of(NOT_GRANTED)][-1:] == ["other"]
+                                   and self.journal.of(NOT_GRANTED), "the other VM's")
+        self.assertEqual([e["SPE_BROKER_VM"] for e in entries], ["noisy"] * 5 + ["other"])
 
 
 if __name__ == "__main__":
