@@ -67,13 +67,15 @@ static int client_new(int fd, VarlinkClient **ret_client) {
 
 /*
  * A non-blocking connect() to a unix socket fails at once when the backlog is full, which is what happens
- * when every VM of a host starts together; a blocking one waits in line, as long as SO_SNDTIMEO says.
+ * when every VM of a host starts together; a blocking one waits in line, as long as SO_SNDTIMEO says. There
+ * 0 would be for ever.
  */
-static int connect_unix(int fd, const struct sockaddr_un *address) {
-        static const struct timeval timeout = {.tv_sec = VARLINK_CLIENT_CONNECT_TIMEOUT_SEC};
+static int connect_unix(int fd, const struct sockaddr_un *address, uint64_t timeout_usec) {
+        const struct timeval timeout = {.tv_sec = (time_t)(timeout_usec / USEC_PER_SEC),
+                                        .tv_usec = (suseconds_t)(timeout_usec % USEC_PER_SEC)};
         int r;
 
-        if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
+        if (timeout_usec > 0 && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
                 return -errno;
 
         do
@@ -107,6 +109,10 @@ static int move_above_stdio(int *fd) {
 }
 
 int varlink_client_new_path(const char *path, VarlinkClient **ret_client) {
+        return varlink_client_new_path_within(path, VARLINK_CLIENT_CONNECT_TIMEOUT_USEC, ret_client);
+}
+
+int varlink_client_new_path_within(const char *path, uint64_t timeout_usec, VarlinkClient **ret_client) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         _cleanup_(closep) int fd = -1;
         size_t n;
@@ -119,7 +125,9 @@ int varlink_client_new_path(const char *path, VarlinkClient **ret_client) {
                 return -ENAMETOOLONG;
         memcpy(address.sun_path, path, n);
 
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (timeout_usec > VARLINK_CLIENT_CONNECT_TIMEOUT_USEC)
+                timeout_usec = VARLINK_CLIENT_CONNECT_TIMEOUT_USEC;
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (timeout_usec == 0 ? SOCK_NONBLOCK : 0), 0);
         if (fd < 0)
                 return -errno;
 
@@ -127,7 +135,7 @@ int varlink_client_new_path(const char *path, VarlinkClient **ret_client) {
         if (r < 0)
                 return r;
 
-        r = connect_unix(fd, &address);
+        r = connect_unix(fd, &address, timeout_usec);
         if (r != 0)
                 return r;
 

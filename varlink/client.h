@@ -42,13 +42,15 @@ enum {
 };
 
 /* How long a connect waits for a service that is there but whose backlog is full. */
-#define VARLINK_CLIENT_CONNECT_TIMEOUT_SEC 5
+#define VARLINK_CLIENT_CONNECT_TIMEOUT_USEC UINT64_C(5000000)
 
 /*
  * Takes no default path: the caller knows. VARLINK_CLIENT_E_NO_SERVICE; VARLINK_CLIENT_E_TIMEOUT if the
- * service takes no connection within VARLINK_CLIENT_CONNECT_TIMEOUT_SEC.
+ * service takes no connection within VARLINK_CLIENT_CONNECT_TIMEOUT_USEC.
  */
 int varlink_client_new_path(const char *path, VarlinkClient **ret_client);
+/* The same, within @timeout_usec if that is less; 0 does not wait at all. */
+int varlink_client_new_path_within(const char *path, uint64_t timeout_usec, VarlinkClient **ret_client);
 /* Takes over @fd, a connected stream socket, on success, and sets its close-on-exec flag. */
 int varlink_client_new_fd(int fd, VarlinkClient **ret_client);
 VarlinkClient *varlink_client_free(VarlinkClient *client);

@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "varlink/client.h"
 
 #define WAIT_USEC (UINT64_C(5) * 1000 * 1000)
@@ -447,6 +448,24 @@ static void test_path(_unused_ void **state) {
         assert_null(client);
 }
 
+/* A full backlog: who does not want to wait is told at once, and who waits a while after that while. */
+static void test_path_within(_unused_ void **state) {
+        _cleanup_(listener_deinit) Listener listener;
+        _cleanup_(varlink_client_freep) VarlinkClient *first = NULL, *second = NULL;
+        uint64_t begin;
+
+        listener_init(&listener, 0);
+        assert_int_equal(varlink_client_new_path_within(listener.path, 0, &first), 0);
+        begin = clock_now_usec();
+        assert_int_equal(varlink_client_new_path_within(listener.path, 0, &second), VARLINK_CLIENT_E_TIMEOUT);
+        assert_true(clock_now_usec() - begin < VARLINK_CLIENT_CONNECT_TIMEOUT_USEC);
+        begin = clock_now_usec();
+        assert_int_equal(varlink_client_new_path_within(listener.path, 20000, &second),
+                         VARLINK_CLIENT_E_TIMEOUT);
+        assert_true(clock_now_usec() - begin >= 10000); /* the kernel counts in ticks of up to 10 ms */
+        assert_null(second);
+}
+
 static void test_fd(_unused_ void **state) {
         _cleanup_(varlink_client_freep) VarlinkClient *good = NULL;
         _cleanup_(closep) int datagram = -1, file = -1;
@@ -483,6 +502,7 @@ int main(void) {
                 cmocka_unit_test(test_queue_limit),
                 cmocka_unit_test(test_input_limit),
                 cmocka_unit_test(test_path),
+                cmocka_unit_test(test_path_within),
                 cmocka_unit_test(test_fd),
         };
 
