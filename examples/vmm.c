@@ -127,6 +127,11 @@ static int run(struct spebroker *stream, struct vm *vm, int signals) {
                                 return 0;
                         continue;
                 }
+                /* The broker restarts: the lease lives on, and what has changed will be told. */
+                if (r == SPEBROKER_DISCONNECTED || r == SPEBROKER_RECONNECTED) {
+                        printf(r == SPEBROKER_RECONNECTED ? "the broker is back\n" : "the broker is away\n");
+                        continue;
+                }
                 if (r != 0)
                         return r;
 
@@ -153,7 +158,9 @@ static int follow(struct spebroker *broker, const char *path, const struct spebr
         if (r != 0)
                 return fail(path, r);
 
-        r = spebroker_follow(stream, lease_id);
+        r = spebroker_set_reconnect(stream, true);
+        if (r == 0)
+                r = spebroker_follow(stream, lease_id);
         if (r == 0)
                 r = run(stream, &vm, signals);
         spebroker_unref(stream);
@@ -207,7 +214,9 @@ int main(int argc, char **argv) {
         r = spebroker_new_from_path(path, &broker);
         if (r != 0)
                 return fail(path, r);
-        r = spebroker_request_new(VCPUS, &request);
+        r = spebroker_set_reconnect(broker, true);
+        if (r == 0)
+                r = spebroker_request_new(VCPUS, &request);
         if (r == 0)
                 r = spebroker_request_set_vm(request, argc > 2 ? argv[2] : "example");
         if (r == 0 && argc > 3)

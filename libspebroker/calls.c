@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The blocking calls: which method, with what, and whether a lost answer lets it be said again.
+ * The blocking calls: which method, with what, and what makes it safe to say it again after a lost answer.
  */
 
+#include "libspebroker/call.h"
 #include "libspebroker/checks.h"
-#include "libspebroker/context.h"
 #include "libspebroker/decision.h"
 #include "libspebroker/lease.h"
 #include "libspebroker/request.h"
 
 int spebroker_check_host(struct spebroker *context, struct spebroker_checks **ret_checks) {
-        const Call call = {.method = "io.spebroker.Broker.CheckHost", .repeatable = true};
+        const Call call = {.method = "io.spebroker.Broker.CheckHost", .only_asks = true};
         _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
         int r;
 
-        r = context_call(context, &call, &reply);
+        r = context_call(context, &call, &reply, NULL);
         if (r != 0)
                 return r;
 
@@ -24,11 +24,11 @@ int spebroker_check_host(struct spebroker *context, struct spebroker_checks **re
 
 int spebroker_query(struct spebroker *context, const struct spebroker_request *request,
                     struct spebroker_decision **ret_decision) {
-        const Call call = {.method = "io.spebroker.Broker.Query", .repeatable = true, .request = request};
+        const Call call = {.method = "io.spebroker.Broker.Query", .only_asks = true, .request = request};
         _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
         int r;
 
-        r = context_call(context, &call, &reply);
+        r = context_call(context, &call, &reply, NULL);
         if (r != 0)
                 return r;
 
@@ -37,16 +37,20 @@ int spebroker_query(struct spebroker *context, const struct spebroker_request *r
 
 int spebroker_acquire(struct spebroker *context, const struct spebroker_request *request, uint64_t wait_usec,
                       struct spebroker_lease **ret_lease) {
-        const Call call = {
-                .method = "io.spebroker.Broker.Acquire",
-                .repeatable = request_is_repeatable(request),
-                .request = request,
-                .wait_usec = wait_usec,
-        };
+        _cleanup_(spebroker_request_unrefp) struct spebroker_request *repeatable = NULL;
+        Call call = {.method = "io.spebroker.Broker.Acquire", .request = request, .wait_usec = wait_usec};
         _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
         int r;
 
-        r = context_call(context, &call, &reply);
+        /* Asked again with the same id, the broker answers with the lease that it has granted already. */
+        if (context->reconnect) {
+                r = request_copy(request, true, &repeatable);
+                if (r < 0)
+                        return r;
+                call.request = repeatable;
+        }
+
+        r = context_call(context, &call, &reply, NULL);
         if (r != 0)
                 return r;
 
@@ -60,7 +64,7 @@ int spebroker_update_cpus(struct spebroker *context, const char *lease_id, const
         _cleanup_(spebroker_lease_unrefp) struct spebroker_lease *lease = NULL;
         int r;
 
-        r = context_call(context, &call, &reply);
+        r = context_call(context, &call, &reply, NULL);
         if (r != 0)
                 return r;
 
@@ -76,6 +80,15 @@ int spebroker_update_cpus(struct spebroker *context, const char *lease_id, const
 int spebroker_release(struct spebroker *context, const char *lease_id) {
         const Call call = {.method = "io.spebroker.Broker.Release", .lease_id = lease_id};
         _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
+        bool repeated = false;
+        int r;
 
-        return context_call(context, &call, &reply);
+        r = context_call(context, &call, &reply, &repeated);
+        if (r == SPEBROKER_REFUSED && repeated && context_refused_as(context, "NoSuchLease")) {
+                /* It was carried out the first time, or the lease has ended otherwise: it is released. */
+                context_forget_refusal(context);
+                return 0;
+        }
+
+        return r;
 }

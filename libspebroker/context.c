@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The context: one connection, and calls that wait for their answer. What matters is what a lost connection
- * means for the call in hand: not sent (nothing happened), or sent and perhaps carried out. Only a call that
- * may be carried out twice is ever sent twice. Before a call is sent the connection is looked at, so that a
- * broker that was restarted while nothing was in flight leaves no doubt behind.
+ * The context: one connection, or none at the moment, and how a call is put into it.
  */
 
 #include "libspebroker/context.h"
@@ -17,16 +14,12 @@
 
 #include "libspebroker/refusal.h"
 #include "libspebroker/request.h"
-#include "util/clock.h"
+#include "libspebroker/stream.h"
 #include "util/error.h"
-
-/* Between two attempts to connect: a restarting broker is back within some hundred milliseconds. */
-#define BACKOFF_FIRST_USEC UINT64_C(10000)
-#define BACKOFF_MAX_USEC   UINT64_C(500000)
 
 DEFINE_CLEANUP(struct spebroker *, spebroker_unref)
 
-static void context_log(struct spebroker *context, int priority, const char *message) {
+void context_log(struct spebroker *context, int priority, const char *message) {
         if (context->log_fn)
                 context->log_fn(context->log_userdata, priority, message);
 }
@@ -62,6 +55,7 @@ static int context_new(struct spebroker **ret_context) {
 
         context->n_ref = 1;
         context->timeout_usec = SPEBROKER_TIMEOUT_USEC;
+        context->waiter = WAITER_NULL;
 
         *ret_context = context;
         return 0;
@@ -83,7 +77,7 @@ int spebroker_new_from_path(const char *path, struct spebroker **ret_context) {
         if (!context->path)
                 return -ENOMEM;
 
-        r = context_connect(context);
+        r = context_connect(context, VARLINK_CLIENT_CONNECT_TIMEOUT_USEC);
         if (r != 0)
                 return r;
 
@@ -118,8 +112,9 @@ struct spebroker *spebroker_unref(struct spebroker *context) {
                 return NULL;
 
         varlink_client_free(context->client);
+        waiter_close(&context->waiter);
         refusal_free(context->refusal);
-        free(context->followed);
+        stream_deinit(&context->stream);
         free(context->path);
         free(context);
         return NULL;
@@ -130,8 +125,21 @@ void spebroker_set_timeout(struct spebroker *context, uint64_t usec) {
 }
 
 int spebroker_set_reconnect(struct spebroker *context, bool reconnect) {
+        int r;
+
         if (reconnect && !context->path)
                 return -EOPNOTSUPP;
+
+        /* It stays open: who waits for its descriptor may go on doing so. */
+        if (reconnect && context->waiter.epoll_fd < 0) {
+                r = waiter_open(&context->waiter);
+                if (r == 0)
+                        r = context_watch(context);
+                if (r < 0) {
+                        waiter_close(&context->waiter);
+                        return r;
+                }
+        }
 
         context->reconnect = reconnect;
         return 0;
@@ -147,10 +155,14 @@ const struct spebroker_refusal *spebroker_get_refusal(const struct spebroker *co
 }
 
 int spebroker_get_fd(const struct spebroker *context) {
+        if (context->waiter.epoll_fd >= 0)
+                return context->waiter.epoll_fd;
         return context->client ? varlink_client_get_fd(context->client) : -1;
 }
 
 short spebroker_get_events(const struct spebroker *context) {
+        if (context->waiter.epoll_fd >= 0)
+                return POLLIN;
         return context->client ? varlink_client_get_events(context->client) : 0;
 }
 
@@ -165,49 +177,42 @@ int context_refuse(struct spebroker *context, const VarlinkReply *reply) {
         return r < 0 ? r : SPEBROKER_REFUSED;
 }
 
-int context_connect(struct spebroker *context) {
+bool context_refused_as(const struct spebroker *context, const char *name) {
+        return context->refusal && strcmp(spebroker_refusal_get_name(context->refusal), name) == 0;
+}
+
+int context_connect(struct spebroker *context, uint64_t timeout_usec) {
         int r;
 
-        r = varlink_client_new_path(context->path, &context->client);
+        r = varlink_client_new_path_within(context->path, timeout_usec, &context->client);
         if (r == VARLINK_CLIENT_E_NO_SERVICE)
                 return SPEBROKER_NO_BROKER;
         if (r == VARLINK_CLIENT_E_TIMEOUT)
                 return SPEBROKER_TIMEOUT;
+        if (r != 0)
+                return error_fold(r);
 
-        return error_fold(r);
+        r = context_watch(context);
+        if (r < 0)
+                context->client = varlink_client_free(context->client);
+        return r;
+}
+
+int context_watch(struct spebroker *context) {
+        if (!context->client)
+                return waiter_watch(&context->waiter, -1, 0);
+
+        return waiter_watch(&context->waiter, varlink_client_get_fd(context->client),
+                            varlink_client_get_events(context->client));
 }
 
 void context_disconnect(struct spebroker *context, const char *why) {
         if (!context->client)
                 return;
 
+        (void)waiter_watch(&context->waiter, -1, 0);
         context->client = varlink_client_free(context->client);
         context_log(context, LOG_NOTICE, why);
-}
-
-/* Tries until @deadline. */
-static int context_reconnect(struct spebroker *context, uint64_t deadline) {
-        uint64_t backoff = BACKOFF_FIRST_USEC;
-        int r;
-
-        for (;;) {
-                struct timespec ts;
-                uint64_t left;
-
-                r = context_connect(context);
-                if (r == 0)
-                        context_log(context, LOG_INFO, "Connected to the broker again.");
-                if (r != SPEBROKER_NO_BROKER)
-                        return r;
-
-                left = clock_left(deadline);
-                if (left == 0)
-                        return r;
-
-                ts = clock_timespec(backoff < left ? backoff : left);
-                (void)ppoll(NULL, 0, &ts, NULL);
-                backoff = backoff * 2 < BACKOFF_MAX_USEC ? backoff * 2 : BACKOFF_MAX_USEC;
-        }
 }
 
 /* Is the connection still there? Nothing is in flight, so nothing may arrive. */
@@ -248,67 +253,6 @@ int context_send(struct spebroker *context, const Call *call) {
                 json_write_int(writer, "waitUSec",
                                call->wait_usec < INT64_MAX ? (int64_t)call->wait_usec : INT64_MAX);
 
-        return varlink_client_end(context->client);
-}
-
-/* Sends and waits, once. */
-static int context_try(struct spebroker *context, const Call *call, uint64_t deadline,
-                       VarlinkReply *ret_reply) {
-        int r;
-
-        r = context_send(context, call);
-        if (r != 0)
-                return r;
-
-        r = varlink_client_wait(context->client, clock_left(deadline), ret_reply);
-        if (r == VARLINK_CLIENT_E_CLOSED) {
-                context_disconnect(context, "The broker closed the connection before it answered.");
-                return SPEBROKER_OUTCOME_UNKNOWN;
-        }
-        if (r == VARLINK_CLIENT_E_TIMEOUT) {
-                context_disconnect(context, "The broker did not answer in time.");
-                return SPEBROKER_TIMEOUT;
-        }
-        if (r != 0)
-                context_disconnect(context, "The connection to the broker failed.");
-
-        return error_fold(r);
-}
-
-/* Connects anew and says it again, after @lost: what the first attempt came to. */
-static int context_try_again(struct spebroker *context, const Call *call, uint64_t deadline, int lost,
-                             VarlinkReply *ret_reply) {
-        int r;
-
-        r = context_reconnect(context, deadline);
-        if (r == 0)
-                r = context_try(context, call, deadline, ret_reply);
-
-        /* That the second was not sent says nothing about the first. */
-        if (lost == SPEBROKER_OUTCOME_UNKNOWN && (r == SPEBROKER_DISCONNECTED || r == SPEBROKER_NO_BROKER))
-                return lost;
-
-        return r;
-}
-
-int context_call(struct spebroker *context, const Call *call, VarlinkReply *ret_reply) {
-        uint64_t timeout, deadline;
-        int r;
-
-        if (context->streaming)
-                return -EBUSY;
-
-        context_forget_refusal(context);
-        if (__builtin_add_overflow(context->timeout_usec, call->wait_usec, &timeout))
-                timeout = UINT64_MAX;
-        deadline = clock_deadline(timeout);
-
-        r = context_try(context, call, deadline, ret_reply);
-        if (context->reconnect &&
-            (r == SPEBROKER_DISCONNECTED || (r == SPEBROKER_OUTCOME_UNKNOWN && call->repeatable)))
-                r = context_try_again(context, call, deadline, r, ret_reply);
-        if (r != 0)
-                return r;
-
-        return ret_reply->error ? context_refuse(context, ret_reply) : 0;
+        r = varlink_client_end(context->client);
+        return r == 0 ? context_watch(context) : r;
 }

@@ -87,8 +87,8 @@ static const Field owner_fields[] = {
         FIELD_RANGE("uid", struct spebroker_lease, owner_uid, 0, UINT32_MAX),
 };
 
-bool lease_is_queued(const struct spebroker_lease *lease) {
-        return strcmp(lease->state, "queued") == 0;
+bool lease_is(const struct spebroker_lease *lease, const char *state) {
+        return strcmp(lease->state, state) == 0;
 }
 
 static int lease_read(struct spebroker_lease *lease) {
@@ -111,7 +111,7 @@ static int lease_read(struct spebroker_lease *lease) {
                 return -EPROTO;
 
         /* To KVM, 0 would mean 'no limit'. */
-        if (lease->buffer_size == 0 && !lease_is_queued(lease))
+        if (lease->buffer_size == 0 && !lease_is(lease, "queued"))
                 return -EPROTO;
 
         return 0;
@@ -132,6 +132,40 @@ int lease_new(struct json_object *parameters, struct spebroker_lease **ret_lease
                 return r;
 
         *ret_lease = steal_ptr(lease);
+        return 0;
+}
+
+int lease_new_changed(const struct spebroker_lease *lease, const char *change,
+                      struct spebroker_lease **ret_lease) {
+        struct spebroker_lease *copy;
+
+        copy = malloc(sizeof(*copy));
+        if (!copy)
+                return -ENOMEM;
+
+        *copy = *lease;
+        copy->n_ref = 1;
+        copy->parameters = json_object_get(lease->parameters);
+        copy->change = change;
+
+        *ret_lease = copy;
+        return 0;
+}
+
+int lease_new_ended(const struct spebroker_lease *lease, const char *reason,
+                    struct spebroker_lease **ret_lease) {
+        struct spebroker_lease *ended;
+        int r;
+
+        r = lease_new_changed(lease, "ended", &ended);
+        if (r < 0)
+                return r;
+
+        ended->state = "ended";
+        ended->reason = reason;
+        ended->remaining_usec = -1;
+
+        *ret_lease = ended;
         return 0;
 }
 

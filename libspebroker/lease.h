@@ -11,5 +11,13 @@ DEFINE_CLEANUP(struct spebroker_lease *, spebroker_lease_unref)
 /* From the parameters of a reply, (lease: Lease, change: ?string); takes a reference. -EPROTO. */
 int lease_new(struct json_object *parameters, struct spebroker_lease **ret_lease);
 
-/* True while it is not yet granted. */
-bool lease_is_queued(const struct spebroker_lease *lease);
+/* The same lease with another change (a literal, or @lease's own). -ENOMEM. */
+int lease_new_changed(const struct spebroker_lease *lease, const char *change,
+                      struct spebroker_lease **ret_lease);
+
+/* The lease after its end, which nobody told: @reason is a literal. -ENOMEM. */
+int lease_new_ended(const struct spebroker_lease *lease, const char *reason,
+                    struct spebroker_lease **ret_lease);
+
+/* True in that state. */
+bool lease_is(const struct spebroker_lease *lease, const char *state);

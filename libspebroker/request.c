@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "util/random.h"
 #include "varlink/utf8.h"
 
 struct spebroker_request {
@@ -138,8 +139,44 @@ int spebroker_request_set_request_id(struct spebroker_request *request, const ch
         return set_string(&request->request_id, id);
 }
 
-bool request_is_repeatable(const struct spebroker_request *request) {
-        return request->request_id;
+/* What a failure leaves is freed with the copy. */
+static int copy_strings(const struct spebroker_request *request, struct spebroker_request *copy) {
+        int r;
+
+        r = set_string(&copy->vm, request->vm);
+        if (r == 0)
+                r = set_string(&copy->cpus, request->cpus);
+        if (r == 0)
+                r = set_string(&copy->instance, request->instance);
+        if (r == 0)
+                r = set_string(&copy->request_id, request->request_id);
+        return r;
+}
+
+int request_copy(const struct spebroker_request *request, bool repeatable,
+                 struct spebroker_request **ret_request) {
+        _cleanup_(spebroker_request_unrefp) struct spebroker_request *copy = NULL;
+        char id[RANDOM_ID_SIZE];
+        int r;
+
+        r = spebroker_request_new(request->vcpus, &copy);
+        if (r < 0)
+                return r;
+        copy->buffer_size = request->buffer_size;
+        copy->exact = request->exact;
+        copy->mode = request->mode;
+        copy->pid = request->pid;
+        r = copy_strings(request, copy);
+        if (r == 0 && repeatable && !copy->request_id) {
+                r = random_id(id);
+                if (r == 0)
+                        r = set_string(&copy->request_id, id);
+        }
+        if (r < 0)
+                return r;
+
+        *ret_request = steal_ptr(copy);
+        return 0;
 }
 
 static void write_string(JsonWriter *writer, const char *key, const char *value) {

@@ -11,5 +11,9 @@ DEFINE_CLEANUP(struct spebroker_request *, spebroker_request_unref)
 /* Writes it as the member "request". */
 void request_write(const struct spebroker_request *request, JsonWriter *writer);
 
-/* True if acquiring again with it answers with the same lease. */
-bool request_is_repeatable(const struct spebroker_request *request);
+/*
+ * A copy. With @repeatable, one that can be acquired with again and gives the same lease: if the request has
+ * no id, it gets one that is nobody else's. -ENOMEM and getrandom()'s.
+ */
+int request_copy(const struct spebroker_request *request, bool repeatable,
+                 struct spebroker_request **ret_request);

@@ -44,15 +44,20 @@ enum spebroker_result {
         SPEBROKER_REFUSED = 1,
         /* Nobody listens at the socket, or there is none: no broker on this host, or it is not running. */
         SPEBROKER_NO_BROKER = 2,
-        /* The connection is gone, and this call was not made. */
+        /* The connection is gone, and this call was not made, or is one that changes nothing. */
         SPEBROKER_DISCONNECTED = 3,
-        /* The connection went after the call had been sent: whether it was carried out is not known. */
+        /*
+         * The connection went after the call had been sent, and whether it was carried out cannot be known:
+         * spebroker_acquire(), spebroker_acquire_and_follow(), spebroker_update_cpus(), spebroker_release().
+         * With reconnecting on, the calls among them only say so when no broker is back in time, and
+         * spebroker_acquire_and_follow() never does.
+         */
         SPEBROKER_OUTCOME_UNKNOWN = 4,
         /* No answer in time. The connection was closed; whether the call was carried out is not known. */
         SPEBROKER_TIMEOUT = 5,
         /* spebroker_process(): no change to tell now. Wait for the descriptor. */
         SPEBROKER_AGAIN = 6,
-        /* spebroker_process(): connected anew; the descriptor is another one. */
+        /* spebroker_process(): the stream goes on over a new connection. What has changed is told next. */
         SPEBROKER_RECONNECTED = 7,
         /* spebroker_process(): no stream runs (any more); the context takes calls. */
         SPEBROKER_ENDED = 8
@@ -105,11 +110,21 @@ struct spebroker *spebroker_unref(struct spebroker *context);
 void spebroker_set_timeout(struct spebroker *context, uint64_t usec);
 
 /*
- * Whether a lost connection may be made anew; off at first, since a seccomp filter may kill for a connect().
- * A call then connects once more, trying until its timeout ends, and is sent again where that is safe:
- * spebroker_query(), spebroker_check_host(), and spebroker_acquire() with a request id. Others return
- * SPEBROKER_OUTCOME_UNKNOWN if they had been sent. For streams see spebroker_process(). -EOPNOTSUPP for a
- * context from a descriptor.
+ * Whether a lost connection may be made anew, so that a broker that restarts is not noticed; off at first,
+ * since a seccomp filter may kill for a connect(). A call then connects again, with delays that grow to half
+ * a second, and is sent again: for the context's timeout at most, also where it has longer to wait.
+ *
+ *   spebroker_query(), spebroker_check_host()  change nothing
+ *   spebroker_acquire()                        with a request id, one of the library's if the request has none,
+ *                                              and what is left of the wait: it gives the same lease, once
+ *   spebroker_update_cpus()                    what is asked for is where the lease is in the end
+ *   spebroker_release()                        a lease that is not there the second time has been released
+ *
+ * Only if no broker is back in time is the outcome unknown. For streams see spebroker_process().
+ *
+ * Switch it on before asking for the descriptor: it is then another one, of an epoll(7) instance, and stays
+ * the same over all connections, and also if this is switched off again. -EOPNOTSUPP for a context from a
+ * descriptor, which never connects; -EMFILE and others of epoll_create1() and timerfd_create().
  */
 int spebroker_set_reconnect(struct spebroker *context, bool reconnect);
 
@@ -154,7 +169,11 @@ int spebroker_request_set_mode(struct spebroker_request *request, enum spebroker
 /* The process that shall own the lease: of the caller's user, for orchestrators of any. Else the caller. */
 int spebroker_request_set_pid(struct spebroker_request *request, pid_t pid);
 
-/* 1 to 64 bytes: acquiring again with it gives the same lease, so that a lost answer does no harm. */
+/*
+ * 1 to 64 bytes: acquiring again with it gives the same lease, so that a lost answer does no harm. With
+ * spebroker_set_reconnect() each call makes one for itself; with one of the caller's, it can go on after
+ * SPEBROKER_OUTCOME_UNKNOWN and SPEBROKER_TIMEOUT as well.
+ */
 int spebroker_request_set_request_id(struct spebroker_request *request, const char *id);
 
 /* --- Calls: they block, for the context's timeout at most --- */
@@ -199,30 +218,41 @@ int spebroker_release(struct spebroker *context, const char *lease_id);
  */
 int spebroker_follow(struct spebroker *context, const char *lease_id);
 
-/* spebroker_acquire() and spebroker_follow() as one stream, without blocking: queued, granted, and so on. */
+/*
+ * spebroker_acquire() and spebroker_follow() as one stream, without blocking: queued, granted, and so on. With
+ * reconnecting on, a request that waits when the connection is lost is made again as the same one, for what is
+ * left of its wait; it has lost its place in the queue.
+ */
 int spebroker_acquire_and_follow(struct spebroker *context, const struct spebroker_request *request,
                                  uint64_t wait_usec);
 
-/* The descriptor to poll() while a stream runs; it stays the context's. -1 while there is no connection. */
+/*
+ * The descriptor to poll() while a stream runs; it stays the context's. With reconnecting on it is always the
+ * same, and readable when it is time to try again, too; else the connection's, -1 while there is none.
+ */
 int spebroker_get_fd(const struct spebroker *context);
 
 /* The poll() events to wait for: POLLIN, and POLLOUT while something is unsent. Ask before each wait. */
 short spebroker_get_events(const struct spebroker *context);
 
 /*
- * The next change of a stream. Never waits (but for a connect() with spebroker_set_reconnect()). When the
- * descriptor is ready, call it until it says SPEBROKER_AGAIN.
+ * The next change of a stream. Never waits. When the descriptor is ready, call it until it says
+ * SPEBROKER_AGAIN.
  *
  *   0                          *ret_lease is the lease after a change, see spebroker_lease_get_change()
  *   SPEBROKER_AGAIN            nothing complete; poll() and come back
  *   SPEBROKER_REFUSED          the stream ended with an error: not granted, or there is no such lease
  *   SPEBROKER_ENDED            no stream runs (any more): the change before was the last one
- *   SPEBROKER_DISCONNECTED     the connection is gone; the lease lives on. With reconnecting on: come back in
- *                              a while, and it tries again; else spebroker_follow() on a new context
- *   SPEBROKER_OUTCOME_UNKNOWN  the connection went before a lease was granted: acquire again, with the same
- *                              request id
- *   SPEBROKER_RECONNECTED      with reconnecting on: the lease is followed on a new connection, whose
- *                              descriptor is another one; then as with SPEBROKER_AGAIN
+ *   SPEBROKER_DISCONNECTED     the connection is gone; the lease lives on. With reconnecting on it is tried to
+ *                              make another one, at once and then with delays that grow to 5 seconds: go on as
+ *                              with SPEBROKER_AGAIN. Else the stream is over: spebroker_follow() on a new
+ *                              context
+ *   SPEBROKER_OUTCOME_UNKNOWN  without reconnecting, the connection went before a lease was granted: acquire
+ *                              again, with the same request id
+ *   SPEBROKER_RECONNECTED      with reconnecting on: the stream goes on over another connection. What is
+ *                              another than it was said last follows as changes, and nothing else: one for
+ *                              each, with the lease as it is now. One that is not there any more has ended, and
+ *                              is told as it was last
  */
 int spebroker_process(struct spebroker *context, struct spebroker_lease **ret_lease);
 

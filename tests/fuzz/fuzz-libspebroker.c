@@ -51,7 +51,7 @@ static void check_lease(const struct spebroker_lease *lease) {
         require(spebroker_lease_get_id(lease) && spebroker_lease_get_vm(lease));
         require(spebroker_lease_get_pmu_type(lease) >= -1);
         require(spebroker_lease_get_vcpus(lease) > 0);
-        require(spebroker_lease_get_buffer_size(lease) > 0 || lease_is_queued(lease));
+        require(spebroker_lease_get_buffer_size(lease) > 0 || lease_is(lease, "queued"));
         require(spebroker_lease_get_buffer_size(lease) <= INT64_MAX);
         require(spebroker_lease_get_remaining_usec(lease) >= -1);
         require(spebroker_lease_get_owner_pid(lease) >= -1 && spebroker_lease_get_owner_uid(lease) >= 0);

@@ -108,6 +108,13 @@ class Context:
     def set_reconnect(self, reconnect):
         return LIBRARY.spebroker_set_reconnect(self.pointer, reconnect)
 
+    @property
+    def fd(self):
+        return LIBRARY.spebroker_get_fd(self.pointer)
+
+    def set_timeout(self, usec):
+        LIBRARY.spebroker_set_timeout(self.pointer, ctypes.c_uint64(usec))
+
     def process(self, timeout=20):
         """Waits as an event loop does."""
         deadline = time.monotonic() + timeout
@@ -116,7 +123,7 @@ class Context:
             if r != AGAIN:
                 return r, lease
             events = select.poll()
-            events.register(LIBRARY.spebroker_get_fd(self.pointer), LIBRARY.spebroker_get_events(self.pointer))
+            events.register(self.fd, LIBRARY.spebroker_get_events(self.pointer))
             if not events.poll(max(deadline - time.monotonic(), 0) * 1000):
                 return r, None
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Virtual machine monitors that use libspebroker, against the real daemon: they contend, wait, follow, and come
-back after a restart."""
+"""Virtual machine monitors that use libspebroker, against the real daemon: they contend, wait and follow."""
 
 import ctypes
 import os
@@ -204,23 +203,6 @@ class TestLibrary(harness.TestCase):
         context = self.passed(self.vmm(uid=harness.NOBODY), broker)
         self.assertEqual(context.acquire(request(1, vm="a"))[0], library.REFUSED)
         self.assertEqual(context.refusal.name, "PermissionDenied")
-
-    def test_restart(self):
-        """The broker goes and comes back: opted in, a call does not notice, and a stream says so."""
-        broker = self.broker(simulate="biglittle")
-        stubborn, plain, stream = (self.context(broker) for _ in range(3))
-        self.assertEqual((stubborn.set_reconnect(True), stream.set_reconnect(True)), (0, 0))
-        _, lease = stubborn.acquire(request(1, vm="a", request_id="r"))
-        self.assertEqual(stream.follow(lease.id), 0)
-        self.assertEqual(stream.process()[0], 0)
-
-        broker.stop()
-        self.assertEqual(stream.process()[0], library.DISCONNECTED)
-        self.assertEqual(Context(path=broker.socket_path).result, library.NO_BROKER)
-        broker.start()
-        self.assertEqual(plain.query(request(1, vm="a"))[0], library.DISCONNECTED)
-        self.assertEqual(stubborn.query(request(1, vm="a"))[0], 0)
-        self.assertEqual(stream.process()[0], library.RECONNECTED)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,17 @@
 #pragma once
 
 /*
- * A broker for libspebroker's tests that plays a script on a thread of its own.
+ * A broker for libspebroker's tests that plays a script on a thread of its own. In what it hears, "@I" stands
+ * for a request id of the library's, the same as before, "@J" for another one than before (or the first), and
+ * "@N" for a number that is positive and smaller than the one before.
  */
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -37,7 +42,9 @@ typedef struct Script {
         char path[64];
         int listener;
         pthread_t thread;
-        char problem[4096];
+        char id[33];
+        unsigned long long number;
+        char problem[8192];
 } Script;
 
 static int script_listen(Script *script) {
@@ -64,6 +71,42 @@ static void script_hear(int connection, char *buffer, size_t size) {
         buffer[n] = 0;
 }
 
+static bool script_matches_id(Script *script, const char **heard, bool same) {
+        if (strspn(*heard, "0123456789abcdef") != sizeof(script->id) - 1)
+                return false;
+        if ((strncmp(*heard, script->id, sizeof(script->id) - 1) == 0) != same)
+                return false;
+
+        memcpy(script->id, *heard, sizeof(script->id) - 1);
+        *heard += sizeof(script->id) - 1;
+        return true;
+}
+
+static bool script_matches_number(Script *script, const char **heard) {
+        unsigned long long before = script->number;
+        char *end;
+
+        script->number = strtoull(*heard, &end, 10);
+        *heard = end;
+        return script->number > 0 && script->number < before;
+}
+
+static bool script_matches(Script *script, const char *text, const char *heard) {
+        for (; *text; text++) {
+                if (*text != '@') {
+                        if (*heard++ != *text)
+                                return false;
+                        continue;
+                }
+                text++;
+                if (*text == 'N' ? !script_matches_number(script, &heard)
+                                 : !script_matches_id(script, &heard, *text == 'I'))
+                        return false;
+        }
+
+        return !*heard;
+}
+
 static void script_step(Script *script, const Step *step, int *connection) {
         char buffer[2048];
 
@@ -74,7 +117,7 @@ static void script_step(Script *script, const Step *step, int *connection) {
         case HEAR:
         case HEAR_NONE:
                 script_hear(*connection, buffer, sizeof(buffer));
-                if (strcmp(buffer, step->text ? step->text : "") != 0)
+                if (!script_matches(script, step->text ? step->text : "", buffer))
                         snprintf(script->problem, sizeof(script->problem), "expected %s, heard %s",
                                  step->text ? step->text : "nothing", buffer);
                 break;
@@ -112,7 +155,7 @@ static void *script_run(void *userdata) {
 }
 
 static void script_start(Script *script, const Step *steps) {
-        *script = (Script){.steps = steps};
+        *script = (Script){.steps = steps, .number = ULLONG_MAX};
         snprintf(script->directory, sizeof(script->directory), "/tmp/libspebroker-XXXXXX");
         assert_non_null(mkdtemp(script->directory));
         snprintf(script->path, sizeof(script->path), "%s/socket", script->directory);

@@ -125,17 +125,36 @@ static void test_bad_lease(_unused_ void **state) {
         }
 }
 
-static void assert_written(const struct spebroker_request *request, const char *expected) {
-        _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(4096);
+static const char *write_request(const struct spebroker_request *request, Buffer *buffer) {
         JsonWriter writer;
 
-        json_writer_init(&writer, &buffer);
+        json_writer_init(&writer, buffer);
         json_write_object_begin(&writer, NULL);
         request_write(request, &writer);
         json_write_object_end(&writer);
         assert_int_equal(json_writer_finish(&writer), 0);
-        assert_int_equal(buffer_append(&buffer, "", 1), 0);
-        assert_string_equal(buffer.data + buffer.start, expected);
+        assert_int_equal(buffer_append(buffer, "", 1), 0);
+        return buffer->data + buffer->start;
+}
+
+static void assert_written(const struct spebroker_request *request, const char *expected) {
+        _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(4096);
+
+        assert_string_equal(write_request(request, &buffer), expected);
+}
+
+/* A copy says the same; one that is repeatable has an id, the same or one of its own. */
+static void assert_copied(const struct spebroker_request *request, bool has_id) {
+        _cleanup_(spebroker_request_unrefp) struct spebroker_request *copy = NULL, *repeatable = NULL;
+        _cleanup_(buffer_deinit) Buffer text = BUFFER_INIT(4096), copied = BUFFER_INIT(4096);
+
+        assert_int_equal(request_copy(request, false, &copy), 0);
+        assert_written(copy, write_request(request, &text));
+        assert_int_equal(request_copy(request, true, &repeatable), 0);
+        if (has_id)
+                assert_written(repeatable, text.data + text.start);
+        else
+                assert_non_null(strstr(write_request(repeatable, &copied), ",\"requestId\":\""));
 }
 
 static void test_request(_unused_ void **state) {
@@ -143,7 +162,7 @@ static void test_request(_unused_ void **state) {
 
         assert_int_equal(spebroker_request_new(4, &request), 0);
         assert_written(request, "{\"request\":{\"vcpus\":4}}");
-        assert_false(request_is_repeatable(request));
+        assert_copied(request, false);
 
         assert_int_equal(spebroker_request_set_vm(request, "x"), 0);
         assert_int_equal(spebroker_request_set_vm(request, "\xc3\xa4 \"b\""), 0);
@@ -158,7 +177,7 @@ static void test_request(_unused_ void **state) {
                        "{\"request\":{\"vm\":\"\xc3\xa4 \\\"b\\\"\",\"vcpus\":4,\"cpus\":\"0-3\","
                        "\"instance\":\"arm_spe_0\",\"bufferSize\":9223372036854775807,\"exact\":true,"
                        "\"mode\":\"exclusive\",\"pid\":17,\"requestId\":\"r\"}}");
-        assert_true(request_is_repeatable(request));
+        assert_copied(request, true);
 
         /* What is refused leaves what was set. */
         assert_int_equal(spebroker_request_set_vm(request, "\xff"), -EINVAL);

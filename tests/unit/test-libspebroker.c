@@ -26,35 +26,8 @@
 #include "libspebroker/request.h"
 #include "tests/unit/broker-messages.h"
 #include "tests/unit/scripted-broker.h"
+#include "tests/unit/scripted-client.h"
 #include "util/cleanup.h"
-
-#define ACQUIRE "{\"method\":\"io.spebroker.Broker.Acquire\",\"parameters\":{\"request\":{\"vcpus\":2}}}"
-#define ACQUIRE_ID                                                                              \
-        "{\"method\":\"io.spebroker.Broker.Acquire\",\"parameters\":{\"request\":{\"vcpus\":2," \
-        "\"requestId\":\"r\"}}}"
-#define ACQUIRE_MORE                                                                                        \
-        "{\"method\":\"io.spebroker.Broker.Acquire\",\"more\":true,\"parameters\":{\"request\":{\"vcpus\":" \
-        "2},\"waitUSec\":60000000}}"
-#define QUERY   "{\"method\":\"io.spebroker.Broker.Query\",\"parameters\":{\"request\":{\"vcpus\":2}}}"
-#define RELEASE "{\"method\":\"io.spebroker.Broker.Release\",\"parameters\":{\"leaseId\":\"" ID "\"}}"
-#define FOLLOW \
-        "{\"method\":\"io.spebroker.Broker.Follow\",\"more\":true,\"parameters\":{\"leaseId\":\"" ID "\"}}"
-
-DEFINE_CLEANUP(struct spebroker *, spebroker_unref)
-
-static struct spebroker *connect_to(const Script *script) {
-        struct spebroker *context;
-
-        assert_int_equal(spebroker_new_from_path(script->path, &context), 0);
-        return context;
-}
-
-static struct spebroker_request *request_for(unsigned vcpus) {
-        struct spebroker_request *request;
-
-        assert_int_equal(spebroker_request_new(vcpus, &request), 0);
-        return request;
-}
 
 static void test_acquire(_unused_ void **state) {
         SCRIPT(steps, {ACCEPT}, {HEAR, ACQUIRE}, {SAY, GRANTED}, {HEAR_NONE});
@@ -257,169 +230,28 @@ static void test_wait(_unused_ void **state) {
 }
 
 static void test_lost(_unused_ void **state) {
-        SCRIPT(steps, {ACCEPT}, {HEAR, QUERY}, {CLOSE});
+        SCRIPT(steps, {ACCEPT}, {HEAR, ACQUIRE}, {CLOSE}, {ACCEPT}, {HEAR, QUERY}, {CLOSE});
         _cleanup_(spebroker_request_unrefp) struct spebroker_request *request = request_for(2);
         _cleanup_(spebroker_unrefp) struct spebroker *context = NULL;
         struct spebroker_decision *decision = NULL;
+        struct spebroker_lease *lease = NULL;
         Script script;
 
         script_start(&script, steps);
         context = connect_to(&script);
-        assert_int_equal(spebroker_query(context, request, &decision), SPEBROKER_OUTCOME_UNKNOWN);
+        assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_OUTCOME_UNKNOWN);
+        assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_DISCONNECTED);
+        spebroker_unref(context);
+
+        /* There is nothing to know about what changes nothing. */
+        context = connect_to(&script);
+        assert_int_equal(spebroker_query(context, request, &decision), SPEBROKER_DISCONNECTED);
         assert_int_equal(spebroker_query(context, request, &decision), SPEBROKER_DISCONNECTED);
         assert_int_equal(spebroker_follow(context, ID), SPEBROKER_DISCONNECTED);
         script_finish(&script);
 }
 
-typedef struct Log {
-        char text[512];
-} Log;
-
-static void log_line(void *userdata, _unused_ int priority, const char *message) {
-        Log *log = userdata;
-        size_t n = strlen(log->text);
-
-        snprintf(log->text + n, sizeof(log->text) - n, "%s\n", message);
-}
-
-/* What may be said twice is, on a connection of its own. */
-static void test_reconnect(_unused_ void **state) {
-        static const char yes[] =
-                "{\"parameters\":{\"decision\":{\"granted\":true,\"offer\":" OFFER ",\"refusals\":[]}}}";
-        SCRIPT(steps, {ACCEPT}, {HEAR, QUERY}, {CLOSE}, {ACCEPT}, {HEAR, QUERY}, {SAY, yes},
-               {HEAR, ACQUIRE_ID}, {CLOSE}, {ACCEPT}, {HEAR, ACQUIRE_ID}, {SAY, GRANTED}, {HEAR_NONE});
-        _cleanup_(spebroker_request_unrefp) struct spebroker_request *request = request_for(2);
-        _cleanup_(spebroker_decision_unrefp) struct spebroker_decision *decision = NULL;
-        _cleanup_(spebroker_lease_unrefp) struct spebroker_lease *lease = NULL;
-        struct spebroker *context;
-        Log log = {0};
-        Script script;
-
-        script_start(&script, steps);
-        context = connect_to(&script);
-        spebroker_set_log_fn(context, log_line, &log);
-        assert_int_equal(spebroker_set_reconnect(context, true), 0);
-        assert_int_equal(spebroker_query(context, request, &decision), 0);
-        assert_int_equal(spebroker_request_set_request_id(request, "r"), 0);
-        assert_int_equal(spebroker_acquire(context, request, 0, &lease), 0);
-        spebroker_unref(context);
-        assert_string_equal(log.text, "The broker closed the connection before it answered.\n"
-                                      "Connected to the broker again.\n"
-                                      "The broker closed the connection before it answered.\n"
-                                      "Connected to the broker again.\n");
-        script_finish(&script);
-}
-
-/* What may not be said twice is not, but the next call connects. */
-static void test_reconnect_unsafe(_unused_ void **state) {
-        SCRIPT(steps, {ACCEPT}, {HEAR, ACQUIRE}, {CLOSE}, {ACCEPT}, {HEAR, RELEASE}, {SAY, "{}"},
-               {HEAR, RELEASE}, {CLOSE}, {ACCEPT}, {HEAR, RELEASE}, {SAY, "{}"}, {HEAR, ACQUIRE_ID}, {CLOSE},
-               {ACCEPT}, {HEAR, ACQUIRE_ID}, {CLOSE}, {ACCEPT}, {HEAR, RELEASE}, {SAY, "{}"}, {HEAR_NONE});
-        _cleanup_(spebroker_request_unrefp) struct spebroker_request *request = request_for(2);
-        struct spebroker_lease *lease = NULL;
-        struct spebroker *context;
-        Script script;
-
-        script_start(&script, steps);
-        context = connect_to(&script);
-        assert_int_equal(spebroker_set_reconnect(context, true), 0);
-        assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_OUTCOME_UNKNOWN);
-        assert_int_equal(spebroker_release(context, ID), 0);
-        assert_int_equal(spebroker_release(context, ID), SPEBROKER_OUTCOME_UNKNOWN);
-        assert_int_equal(spebroker_release(context, ID), 0);
-
-        /* Once more, not for ever. */
-        assert_int_equal(spebroker_request_set_request_id(request, "r"), 0);
-        assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_OUTCOME_UNKNOWN);
-        assert_int_equal(spebroker_release(context, ID), 0);
-        spebroker_unref(context);
-        script_finish(&script);
-}
-
-/* Waits until the peer has closed. */
-static void await_hang_up(const struct spebroker *context) {
-        struct pollfd pfd = {.fd = spebroker_get_fd(context), .events = POLLIN};
-
-        assert_int_equal(poll(&pfd, 1, 10000), 1);
-}
-
-/* A broker that restarts while nothing is in flight leaves no doubt: even a Release is sent, once. It need
- * not be back at once. */
-static void test_reconnect_idle(_unused_ void **state) {
-        SCRIPT(steps, {ACCEPT}, {STOP}, {CLOSE}, {LISTEN}, {ACCEPT}, {HEAR, RELEASE}, {SAY, "{}"},
-               {HEAR_NONE});
-        struct spebroker *context;
-        Script script;
-
-        script_start(&script, steps);
-        context = connect_to(&script);
-        assert_int_equal(spebroker_set_reconnect(context, true), 0);
-        await_hang_up(context);
-        assert_int_equal(spebroker_release(context, ID), 0);
-        spebroker_unref(context);
-        script_finish(&script);
-}
-
-/* It does not come back: as long as the timeout allows, and no longer. */
-static void test_reconnect_in_vain(_unused_ void **state) {
-        SCRIPT(steps, {ACCEPT}, {STOP}, {CLOSE});
-        _cleanup_(spebroker_unrefp) struct spebroker *context = NULL;
-        Script script;
-
-        script_start(&script, steps);
-        context = connect_to(&script);
-        assert_int_equal(spebroker_set_reconnect(context, true), 0);
-        spebroker_set_timeout(context, 30000);
-        await_hang_up(context);
-        assert_int_equal(spebroker_release(context, ID), SPEBROKER_NO_BROKER);
-        script_finish(&script);
-}
-
-/* That the broker is not back says nothing about what was sent before. */
-static void test_reconnect_unknown(_unused_ void **state) {
-        SCRIPT(steps, {ACCEPT}, {HEAR, ACQUIRE_ID}, {STOP}, {CLOSE});
-        _cleanup_(spebroker_request_unrefp) struct spebroker_request *request = request_for(2);
-        _cleanup_(spebroker_unrefp) struct spebroker *context = NULL;
-        struct spebroker_lease *lease = NULL;
-        Script script;
-
-        script_start(&script, steps);
-        context = connect_to(&script);
-        assert_int_equal(spebroker_request_set_request_id(request, "r"), 0);
-        assert_int_equal(spebroker_set_reconnect(context, true), 0);
-        spebroker_set_timeout(context, 1000000);
-        assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_OUTCOME_UNKNOWN);
-        assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_NO_BROKER);
-        script_finish(&script);
-}
-
 /* --- Streams --- */
-
-static int process_wait(struct spebroker *context, struct spebroker_lease **ret_lease) {
-        for (;;) {
-                struct pollfd pfd = {.fd = spebroker_get_fd(context),
-                                     .events = spebroker_get_events(context)};
-                int r;
-
-                r = spebroker_process(context, ret_lease);
-                if (r != SPEBROKER_AGAIN)
-                        return r;
-                assert_int_equal(poll(&pfd, 1, 10000), 1);
-        }
-}
-
-static void assert_change(struct spebroker *context, const char *change) {
-        _cleanup_(spebroker_lease_unrefp) struct spebroker_lease *lease = NULL;
-
-        assert_int_equal(process_wait(context, &lease), 0);
-        if (change)
-                assert_string_equal(spebroker_lease_get_change(lease), change);
-        else
-                assert_null(spebroker_lease_get_change(lease));
-}
-
-#define PRESENT "{\"continues\":true,\"parameters\":{\"lease\":" LEASE("granted") "}}"
-#define ENDED   "{\"parameters\":{\"change\":\"ended\",\"lease\":" LEASE("ended") "}}"
 
 static void test_follow(_unused_ void **state) {
         SCRIPT(steps, {ACCEPT}, {HEAR, FOLLOW}, {SAY, PRESENT}, {SAY, CHANGE("revoking")}, {SAY, ENDED},
@@ -471,30 +303,6 @@ static void test_stream_refused(_unused_ void **state) {
         script_finish(&script);
 }
 
-/* A granted lease is followed on; the broker may be away for a while. */
-static void test_stream_reconnect(_unused_ void **state) {
-        SCRIPT(steps, {ACCEPT}, {HEAR, ACQUIRE_MORE}, {SAY, CHANGE("queued")}, {SAY, CHANGE("granted")},
-               {STOP}, {CLOSE}, {LISTEN}, {ACCEPT}, {HEAR, FOLLOW}, {SAY, PRESENT}, {HEAR_NONE});
-        _cleanup_(spebroker_request_unrefp) struct spebroker_request *request = request_for(2);
-        struct spebroker_lease *lease = NULL;
-        struct spebroker *context;
-        Script script;
-        int r;
-
-        script_start(&script, steps);
-        context = connect_to(&script);
-        assert_int_equal(spebroker_set_reconnect(context, true), 0);
-        assert_int_equal(spebroker_acquire_and_follow(context, request, 60000000), 0);
-        assert_change(context, "queued");
-        assert_change(context, "granted");
-        while ((r = process_wait(context, &lease)) == SPEBROKER_DISCONNECTED)
-                assert_int_equal(spebroker_get_fd(context), -1);
-        assert_int_equal(r, SPEBROKER_RECONNECTED);
-        assert_change(context, NULL);
-        spebroker_unref(context);
-        script_finish(&script);
-}
-
 static void test_stream_lost(_unused_ void **state) {
         SCRIPT(steps, {ACCEPT}, {HEAR, FOLLOW}, {SAY, PRESENT}, {CLOSE}, {ACCEPT}, {HEAR, ACQUIRE_MORE},
                {SAY, CHANGE("queued")}, {CLOSE});
@@ -510,9 +318,8 @@ static void test_stream_lost(_unused_ void **state) {
         assert_int_equal(process_wait(followed, &lease), SPEBROKER_DISCONNECTED);
         assert_int_equal(spebroker_process(followed, &lease), SPEBROKER_ENDED);
 
-        /* A request that waits ends with its connection: to follow it would be to follow nothing. */
+        /* A request that waits ends with its connection. */
         waiting = connect_to(&script);
-        assert_int_equal(spebroker_set_reconnect(waiting, true), 0);
         assert_int_equal(spebroker_acquire_and_follow(waiting, request, 60000000), 0);
         assert_change(waiting, "queued");
         assert_int_equal(process_wait(waiting, &lease), SPEBROKER_OUTCOME_UNKNOWN);
@@ -559,24 +366,12 @@ static void test_fd(_unused_ void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_acquire),
-                cmocka_unit_test(test_update_release),
-                cmocka_unit_test(test_busy),
-                cmocka_unit_test(test_query),
-                cmocka_unit_test(test_no_broker),
-                cmocka_unit_test(test_timeout),
-                cmocka_unit_test(test_wait),
-                cmocka_unit_test(test_lost),
-                cmocka_unit_test(test_reconnect),
-                cmocka_unit_test(test_reconnect_unsafe),
-                cmocka_unit_test(test_reconnect_idle),
-                cmocka_unit_test(test_reconnect_in_vain),
-                cmocka_unit_test(test_reconnect_unknown),
-                cmocka_unit_test(test_follow),
-                cmocka_unit_test(test_stream_refused),
-                cmocka_unit_test(test_stream_reconnect),
-                cmocka_unit_test(test_stream_lost),
-                cmocka_unit_test(test_stream_bad),
+                cmocka_unit_test(test_acquire),     cmocka_unit_test(test_update_release),
+                cmocka_unit_test(test_busy),        cmocka_unit_test(test_query),
+                cmocka_unit_test(test_no_broker),   cmocka_unit_test(test_timeout),
+                cmocka_unit_test(test_wait),        cmocka_unit_test(test_lost),
+                cmocka_unit_test(test_follow),      cmocka_unit_test(test_stream_refused),
+                cmocka_unit_test(test_stream_lost), cmocka_unit_test(test_stream_bad),
                 cmocka_unit_test(test_fd),
         };
 
