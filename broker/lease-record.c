@@ -179,9 +179,8 @@ int lease_record_write(const Lease *lease, const char *boot_id, Buffer *buffer) 
         encode_lease(&w, MEMBER_LEASE, lease);
         write_facts(&w, lease);
         json_write_string(&w, MEMBER_SUM, sum);
-        if (lease->unknown) {
-                json_object_object_foreach(lease->unknown, key, value) json_write_json(&w, key, value);
-        }
+        if (lease->unknown)
+                json_write_members(&w, lease->unknown);
         json_write_object_end(&w);
         r = json_writer_finish(&w);
         return r < 0 ? r : buffer_append(buffer, "\n", 1);

@@ -391,6 +391,10 @@ static int load_file(Load *load, Found *found) {
         }
 }
 
+static int compare_name(const void *a, const void *b) {
+        return strcmp(((const Found *)a)->id, ((const Found *)b)->id);
+}
+
 /* The oldest lease first; those that do not count, last. */
 static int compare_age(const void *a, const void *b) {
         const Found *x = a, *y = b;
@@ -400,6 +404,11 @@ static int compare_age(const void *a, const void *b) {
         if (x->record->since_usec != y->record->since_usec)
                 return x->record->since_usec < y->record->since_usec ? -1 : 1;
         return strcmp(x->id, y->id);
+}
+
+static void sort(Load *load, int (*compare)(const void *, const void *)) {
+        if (load->n > 0)
+                qsort(load->found, load->n, sizeof(Found), compare);
 }
 
 static void tell_rest(const Load *load) {
@@ -420,6 +429,7 @@ int lease_store_load(LeaseStore *store, LeaseStoreFoundFn found, LeaseStoreProbl
         r = scan(&load);
         if (r < 0)
                 return r;
+        sort(&load, compare_name); /* a directory has no order, and what is told should have one */
         for (size_t i = 0; i < load.n; i++) {
                 r = load_file(&load, &load.found[i]);
                 if (r < 0)
@@ -427,8 +437,7 @@ int lease_store_load(LeaseStore *store, LeaseStoreFoundFn found, LeaseStoreProbl
         }
         tell_rest(&load);
 
-        if (load.n > 0)
-                qsort(load.found, load.n, sizeof(Found), compare_age);
+        sort(&load, compare_age);
         for (size_t i = 0; i < load.n && load.found[i].record; i++) {
                 _cleanup_(record_freep) LeaseRecord *record = steal_ptr(load.found[i].record);
 

@@ -349,14 +349,18 @@ static void write_name(JsonWriter *writer, const char *name) {
         writer->has_members &= ~level_bit(writer);
 }
 
-static void write_json_object(JsonWriter *writer, const char *key, struct json_object *object) {
-        json_write_object_begin(writer, key);
+void json_write_members(JsonWriter *writer, struct json_object *object) {
         json_object_object_foreach(object, name, value) {
                 if (writer->error < 0)
                         return;
                 write_name(writer, name);
                 json_write_json(writer, NULL, value);
         }
+}
+
+static void write_json_object(JsonWriter *writer, const char *key, struct json_object *object) {
+        json_write_object_begin(writer, key);
+        json_write_members(writer, object);
         json_write_object_end(writer);
 }
 

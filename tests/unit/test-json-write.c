@@ -232,6 +232,16 @@ static void test_tree(_unused_ void **state) {
         json_write_object_end(&f.writer);
         fixture_assert(&f, "{\"tree\":{\"list\":[-9223372036854775808,null,2.0,\"a" FFFD
                            "b\"],\"odd \\\"name" FFFD "\":true,\"\":{}},\"null\":null}");
+
+        /* The same members among others. */
+        fixture_begin(&f);
+        json_write_object_begin(&f.writer, NULL);
+        json_write_int(&f.writer, "first", 1);
+        json_write_members(&f.writer, tree);
+        json_write_int(&f.writer, "last", 2);
+        json_write_object_end(&f.writer);
+        fixture_assert(&f, "{\"first\":1,\"list\":[-9223372036854775808,null,2.0,\"a" FFFD
+                           "b\"],\"odd \\\"name" FFFD "\":true,\"\":{},\"last\":2}");
         json_object_put(tree);
 
         /* A tree deeper than the writer is an error, not a crash. */
