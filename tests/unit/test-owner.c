@@ -197,6 +197,32 @@ static void test_peer_by_pidfd(_unused_ void **state) {
         assert_int_equal(close(pidfd), 0);
 }
 
+/* Whoever has opened it: the kernel says whose it is. */
+static void test_pidfd(_unused_ void **state) {
+        Child child = child_start("a vmm", getuid());
+        _cleanup_(owner_freep) Owner *opened = NULL, *owner = NULL;
+        int fds[2];
+
+        assert_int_equal(owner_new(child.pid, &opened), 0);
+        assert_int_equal(owner_new_pidfd(opened->pidfd, &owner), 0);
+        assert_int_equal(owner->pid, child.pid);
+        assert_int_equal(owner->start_time, opened->start_time);
+        assert_int_equal(owner->uid, getuid());
+        assert_string_equal(owner->command, "a vmm");
+        assert_int_not_equal(owner->pidfd, opened->pidfd);
+        assert_true(owner_is_alive(owner));
+        owner = owner_free(owner);
+
+        child_stop(&child);
+        assert_int_equal(owner_new_pidfd(opened->pidfd, &owner), OWNER_E_NO_PROCESS);
+        assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+        assert_int_equal(owner_new_pidfd(fds[0], &owner), OWNER_E_NO_PROCESS);
+        close(fds[0]);
+        close(fds[1]);
+        assert_int_equal(owner_new_pidfd(fds[0], &owner), OWNER_E_NO_PROCESS);
+        assert_null(owner);
+}
+
 static void test_peer_by_pid(_unused_ void **state) {
         _cleanup_(owner_freep) Owner *owner = NULL, *none = NULL;
         uint64_t before = boottime_usec();
@@ -303,7 +329,7 @@ int main(void) {
                 cmocka_unit_test(test_command),       cmocka_unit_test(test_no_process),
                 cmocka_unit_test(test_peer_by_pidfd), cmocka_unit_test(test_peer_by_pid),
                 cmocka_unit_test(test_other_user),    cmocka_unit_test(test_affinity),
-                cmocka_unit_test(test_vm_names),
+                cmocka_unit_test(test_vm_names),      cmocka_unit_test(test_pidfd),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
