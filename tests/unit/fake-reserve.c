@@ -15,7 +15,6 @@
 #include <stdlib.h>
 
 struct Reserve {
-        uint32_t pmu_type[CPUSET_MAX];
         uint64_t generation;
 };
 
@@ -31,13 +30,14 @@ static int open_event(unsigned cpu) {
 }
 
 int reserve_new(Reserve **ret_reserve) {
-        assert_true(cpuset_is_empty(&fake_reserve.held));
+        assert_true(fake_reserve.keeps || cpuset_is_empty(&fake_reserve.held));
         *ret_reserve = calloc(1, sizeof(**ret_reserve));
         return *ret_reserve ? 0 : -ENOMEM;
 }
 
 Reserve *reserve_free(Reserve *reserve) {
-        fake_reserve.held = CPUSET_NULL;
+        if (!fake_reserve.keeps)
+                fake_reserve.held = CPUSET_NULL;
         free(reserve);
         return NULL;
 }
@@ -53,7 +53,7 @@ int reserve_hold(Reserve *reserve, uint32_t pmu_type, unsigned cpu) {
                 return r;
 
         reserve_release(reserve, cpu);
-        reserve->pmu_type[cpu] = pmu_type;
+        fake_reserve.pmu_type[cpu] = pmu_type;
         reserve->generation++;
         cpuset_add(&fake_reserve.held, cpu);
         return 0;
@@ -65,6 +65,8 @@ void reserve_release(Reserve *reserve, unsigned cpu) {
 
         cpuset_remove(&fake_reserve.held, cpu);
         reserve->generation++;
+        if (fake_reserve.released_fn)
+                fake_reserve.released_fn(cpu);
 }
 
 void reserve_look(Reserve *reserve, const CpuSet *online) {
@@ -83,8 +85,8 @@ const CpuSet *reserve_get_held(_unused_ const Reserve *reserve) {
         return &fake_reserve.held;
 }
 
-bool reserve_has(const Reserve *reserve, uint32_t pmu_type, unsigned cpu) {
-        return cpuset_has(&fake_reserve.held, cpu) && reserve->pmu_type[cpu] == pmu_type;
+bool reserve_has(_unused_ const Reserve *reserve, uint32_t pmu_type, unsigned cpu) {
+        return cpuset_has(&fake_reserve.held, cpu) && fake_reserve.pmu_type[cpu] == pmu_type;
 }
 
 int reserve_ask(const Reserve *reserve, uint32_t pmu_type, unsigned cpu) {
@@ -99,11 +101,11 @@ int reserve_try(_unused_ uint32_t pmu_type, unsigned cpu) {
         return cpuset_has(&fake_reserve.held, cpu) ? RESERVE_E_BUSY : open_event(cpu);
 }
 
-bool reserve_get_kept(const Reserve *reserve, unsigned cpu, char *name, int *ret_fd) {
+bool reserve_get_kept(_unused_ const Reserve *reserve, unsigned cpu, char *name, int *ret_fd) {
         if (!cpuset_has(&fake_reserve.held, cpu))
                 return false;
 
-        (void)snprintf(name, RESERVE_NAME_MAX, "reserve-%u-%u", reserve->pmu_type[cpu], cpu);
+        (void)snprintf(name, RESERVE_NAME_MAX, "reserve-%u-%u", fake_reserve.pmu_type[cpu], cpu);
         *ret_fd = -1;
         return true;
 }

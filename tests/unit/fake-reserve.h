@@ -12,10 +12,13 @@ typedef struct FakeReserve {
         CpuSet taken;  /* somebody has a CPU-wide event there; or a task-bound one that has all of them */
         CpuSet absent; /* perf does not have these CPUs */
         int error;     /* what every event fails with; 0: none does */
+        bool keeps;    /* what is held stays so after reserve_free(), and is adopted */
+        void (*released_fn)(unsigned cpu); /* called when it is held no longer */
 
         /* What the broker did. */
         CpuSet held;
-        unsigned n_opens; /* calls of perf_event_open(), if they were */
+        uint32_t pmu_type[CPUSET_MAX]; /* of which */
+        unsigned n_opens;              /* calls of perf_event_open(), if they were */
 } FakeReserve;
 
 extern FakeReserve fake_reserve;
