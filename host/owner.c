@@ -59,14 +59,15 @@ static int open_pid(pid_t pid, int *ret_pidfd) {
         }
 }
 
-static bool pidfd_is_alive(int pidfd) {
+/* 0 while it lives, OWNER_E_NO_PROCESS, or -errno: it could not be asked. */
+static int ask_pidfd(int pidfd) {
         struct pollfd p = {.fd = pidfd, .events = POLLIN};
         int r;
 
         do
                 r = poll(&p, 1, 0);
         while (r < 0 && errno == EINTR);
-        return r == 0;
+        return r < 0 ? -errno : r == 0 ? 0 : OWNER_E_NO_PROCESS;
 }
 
 /* "PID (COMMAND) STATE ...": the command may hold anything, ')' and newlines too, the rest only numbers. */
@@ -169,8 +170,8 @@ static int owner_fill(pid_t pid, int pidfd, Owner **ret_owner, Uids *ret_uids) {
         r = read_process(owner, ret_uids);
         if (r == 0)
                 r = read_names(owner);
-        if (r == 0 && !pidfd_is_alive(pidfd))
-                r = OWNER_E_NO_PROCESS;
+        if (r == 0)
+                r = ask_pidfd(pidfd);
         if (r) {
                 owner_free(owner);
                 return r;
@@ -282,17 +283,19 @@ Owner *owner_free(Owner *owner) {
 }
 
 bool owner_is_alive(const Owner *owner) {
-        return pidfd_is_alive(owner->pidfd);
+        return ask_pidfd(owner->pidfd) == 0;
 }
 
 int owner_get_affinity(const Owner *owner, CpuSet *ret_cpus) {
         cpu_set_t masks[AFFINITY_CPUS_MAX / CPU_SETSIZE];
         CpuSet cpus = CPUSET_NULL;
+        int r;
 
         if (sched_getaffinity(owner->pid, sizeof(masks), masks) < 0)
                 return errno == ESRCH ? OWNER_E_NO_PROCESS : -errno;
-        if (!owner_is_alive(owner))
-                return OWNER_E_NO_PROCESS;
+        r = ask_pidfd(owner->pidfd);
+        if (r)
+                return r;
 
         for (unsigned cpu = 0; cpu < CPUSET_MAX; cpu++)
                 if (CPU_ISSET_S(cpu, sizeof(masks), masks))
