@@ -253,9 +253,7 @@ static int server_refuse_one(VarlinkServer *server, int listener_fd) {
         int fd, r;
 
         if (server->reserve_fd < 0)
-                server->reserve_fd = open_reserve();
-        if (server->reserve_fd < 0)
-                return -errno;
+                return -EMFILE;
 
         close(steal_fd(&server->reserve_fd));
         fd = accept4(listener_fd, NULL, NULL, SOCK_CLOEXEC);
@@ -288,6 +286,10 @@ static int listener_on_io(_unused_ sd_event_source *source, _unused_ int fd, _un
                           void *userdata) {
         Listener *listener = userdata;
         int r = 0;
+
+        /* One that was given up and could not be had again: before anybody else gets a descriptor. */
+        if (listener->server->reserve_fd < 0)
+                listener->server->reserve_fd = open_reserve();
 
         /* Nothing here calls back, so the listener outlives the loop. */
         for (unsigned i = 0; i < ACCEPT_TURN_MAX && r == 0; i++)
