@@ -40,6 +40,7 @@ struct HostEvents {
         uint64_t earliest_usec; /* none before that */
         bool again;             /* the next one is because of what the last one found, and not for a uevent */
         uint64_t again_usec;    /* how long it was put off */
+        bool told;              /* the journal knows that the last one failed */
         HostEventsCounters counters;
 };
 
@@ -80,11 +81,12 @@ static int on_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, vo
 
         events->due_usec = UINT64_MAX;
         r = manager_rescan(events->manager);
-        if (r < 0)
+        if (r < 0 && !events->told)
                 log_message(
                         LOG_WARNING,
                         "cannot look at the host again: %s; what is known of it stays, until the next try",
                         strerror(-r));
+        events->told = r < 0;
 
         end = clock_now_usec();
         pause = (end - begin) * RESCAN_PAUSE_FACTOR;
