@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,6 +25,9 @@
 enum {
         EXIT_USAGE = 2,
 };
+
+/* How long the loop stands still if there is no memory to turn it. */
+#define NO_MEMORY_PAUSE_MSEC 100
 
 static void help(void) {
         printf("spe-broker [OPTIONS]\n\n"
@@ -203,6 +207,30 @@ static void tell_ready(const Manager *manager) {
         sd_notifyf(0, "READY=1\nSTATUS=%s", status);
 }
 
+/*
+ * As sd_event_loop(), but a turn that there is no memory for is no reason to end: nothing of it has happened,
+ * and what it was about is still there in the next one.
+ */
+static int loop(sd_event *event) {
+        bool told = false;
+        int r, code = 0;
+
+        while (sd_event_get_state(event) != SD_EVENT_FINISHED) {
+                r = sd_event_run(event, UINT64_MAX);
+                if (r < 0 && r != -ENOMEM)
+                        return r;
+                if (r < 0) {
+                        if (!told)
+                                log_message(LOG_WARNING, "out of memory: what happens is looked at later");
+                        (void)poll(NULL, 0, NO_MEMORY_PAUSE_MSEC);
+                }
+                told = r < 0;
+        }
+
+        r = sd_event_get_exit_code(event, &code);
+        return r < 0 ? r : code;
+}
+
 static int run(const ManagerOptions *options) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         _cleanup_(manager_freep) Manager *manager = NULL;
@@ -234,7 +262,7 @@ static int run(const ManagerOptions *options) {
 
         manager_log_problems(manager);
         tell_ready(manager);
-        r = sd_event_loop(event);
+        r = loop(event);
         sd_notify(0, "STOPPING=1");
         return r;
 }
