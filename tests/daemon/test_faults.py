@@ -126,7 +126,7 @@ class ShimTest(harness.TestCase):
         seen = {fired.call for fired in injected.fired()}
         self.assertLessEqual(
             {"openat", "read", "write", "close", "fsync", "fchmod", "renameat", "unlinkat", "mkdirat", "readdir",
-             "getrandom", "socket", "bind", "listen", "accept4", "recv", "send", "sendmsg", "getsockopt",
+             "getrandom", "socket", "bind", "listen", "accept4", "recvmsg", "send", "sendmsg", "getsockopt",
              "epoll_ctl", "epoll_wait", "poll", "timerfd_settime", "fcntl", "pidfd_open"}, seen)
 
     def test_memory(self):

@@ -3,6 +3,7 @@
 /* What the server survives: slow, greedy and vanishing peers, and handlers that free what they stand on. */
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include "tests/unit/server-fixture.h"
 
@@ -192,11 +193,11 @@ static void test_user_share(void **state) {
 /* The same for what they send, and never end. */
 static void test_user_share_of_input(void **state) {
         VarlinkServerLimits limits = VARLINK_SERVER_LIMITS_DEFAULT;
-        char half[5000];
+        char half[4000]; /* takes storage of 4096 */
         int peers[20];
         Fixture *f = *state;
 
-        limits.user_buffer_max = 50000;
+        limits.user_buffer_max = UINT64_C(10) * 4096;
         varlink_server_set_limits(f->server, &limits);
         memset(half, ' ', sizeof(half));
         for (unsigned i = 0; i < ELEMENTS_OF(peers); i++) {
@@ -208,6 +209,82 @@ static void test_user_share_of_input(void **state) {
         assert_int_equal(get_counters(f).connections, 11);
         for (unsigned i = 0; i < ELEMENTS_OF(peers); i++)
                 closep(&peers[i]);
+}
+
+/* And for all users together: nobody has more than is left free, which with one user is half. */
+static void test_share_of_all(void **state) {
+        VarlinkServerLimits limits = VARLINK_SERVER_LIMITS_DEFAULT;
+        char half[4000]; /* takes storage of 4096 */
+        int peers[4];
+        Fixture *f = *state;
+
+        limits.buffer_max = UINT64_C(2) * 3 * 4096;
+        varlink_server_set_limits(f->server, &limits);
+        memset(half, ' ', sizeof(half));
+        for (unsigned i = 0; i < ELEMENTS_OF(peers); i++) {
+                assert_int_equal(get_counters(f).overflows, 0);
+                peers[i] = add_peer(f);
+                assert_int_equal(send(peers[i], half, sizeof(half), MSG_NOSIGNAL), (ssize_t)sizeof(half));
+                pump(f);
+        }
+        assert_int_equal(get_counters(f).overflows, 1);
+        assert_int_equal(get_counters(f).connections, 4);
+
+        /* What is given back can be had again. */
+        closep(&peers[0]);
+        pump(f);
+        closep(&peers[3]);
+        peers[0] = add_peer(f);
+        assert_int_equal(send(peers[0], half, sizeof(half), MSG_NOSIGNAL), (ssize_t)sizeof(half));
+        pump(f);
+        assert_int_equal(get_counters(f).overflows, 1);
+        for (unsigned i = 0; i < 3; i++)
+                closep(&peers[i]);
+}
+
+/* A connection of another user, if this one may make any. */
+static int add_peer_of(Fixture *f, uid_t uid) {
+        int fd;
+
+        if (geteuid() != 0)
+                skip();
+        assert_int_equal(seteuid(uid), 0);
+        fd = add_peer(f);
+        assert_int_equal(seteuid(0), 0);
+        return fd;
+}
+
+/* Of two users, the one with a single call is served after one turn of the one with a hundred connections. */
+static void test_fairness_among_users(void **state) {
+        static const char echo[] = "{\"method\":\"org.example.test.Echo\",\"parameters\":{\"text\":\"x\"}}";
+        char calls[100 * sizeof(CALL_EMPTY)];
+        Fixture *f = *state;
+        int peers[100], other = add_peer_of(f, 1);
+        unsigned before;
+        char reply[100];
+
+        for (unsigned i = 0; i < 100; i++)
+                memcpy(calls + i * sizeof(CALL_EMPTY), CALL_EMPTY, sizeof(CALL_EMPTY));
+        for (unsigned i = 0; i < ELEMENTS_OF(peers); i++) {
+                peers[i] = add_peer(f);
+                assert_int_equal(send(peers[i], calls, sizeof(calls), MSG_NOSIGNAL), (ssize_t)sizeof(calls));
+        }
+        for (unsigned i = 0; i < 50; i++)
+                assert_true(sd_event_run(f->event, 0) > 0);
+
+        /* While nobody else is there, a turn is many calls; from now on it is one. */
+        for (unsigned i = 0; i < 50; i++) {
+                before = f->n_handled;
+                assert_int_equal(send(other, echo, sizeof(echo), MSG_NOSIGNAL), (ssize_t)sizeof(echo));
+                while (recv(other, reply, sizeof(reply), MSG_DONTWAIT) < 0)
+                        assert_true(sd_event_run(f->event, 0) > 0);
+                assert_in_range(f->n_handled - before, 1, i == 0 ? 17 : 3);
+        }
+        pump(f);
+        assert_int_equal(f->n_handled, 100 * ELEMENTS_OF(peers) + 50);
+        for (unsigned i = 0; i < ELEMENTS_OF(peers); i++)
+                closep(&peers[i]);
+        closep(&other);
 }
 
 static void test_drained(void **state) {
@@ -444,6 +521,8 @@ int main(void) {
                 TEST(test_lowered_output_limit),
                 TEST(test_user_share),
                 TEST(test_user_share_of_input),
+                TEST(test_share_of_all),
+                TEST(test_fairness_among_users),
                 TEST(test_drained),
                 TEST(test_message_limit),
                 TEST(test_message_time),

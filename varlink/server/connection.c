@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A peer's socket. One event of the socket is one turn: one read, the complete messages in it one after the
- * other (bounded, so that nobody starves the others), one write of all their replies. Work that is left over
- * gets another turn through the server's work list.
+ * A peer's socket. One turn (turns.c) is one read, the complete messages in it one after the other (bounded,
+ * so that nobody starves the others), one write of all their replies. Work that is left over gets another
+ * turn.
  *
  * Reads go to a chunk that all connections share, and are processed there; only what is left (half a message,
  * calls behind a pending one) is copied to the connection. Storage for output is lent by the server and
@@ -21,7 +21,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -30,9 +29,6 @@
 
 /* Pending output above which a connection is not served: it reads too slowly. */
 #define OUTPUT_MARK (256U * 1024U)
-
-/* Calls answered in one turn; the others wait for the next. */
-#define TURN_CALLS_MAX 16U
 
 /* Linux 6.5; the C library of an older distribution does not name it. */
 #ifndef SO_PEERPIDFD
@@ -62,11 +58,11 @@ static void connection_malformed(Connection *connection) {
  * Runs the calls in @bytes, of which the first @scanned hold no NUL, while the connection may process.
  * Returns how many bytes are done with, and in *@ret_scanned how many of the others hold no NUL.
  */
-static size_t connection_process(Connection *connection, const char *bytes, size_t n, size_t scanned,
-                                 size_t *ret_scanned) {
+static size_t connection_process(Connection *connection, unsigned calls_max, const char *bytes, size_t n,
+                                 size_t scanned, size_t *ret_scanned) {
         size_t message_max = connection->server->limits.message_max, done = 0;
 
-        for (unsigned i = 0; i < TURN_CALLS_MAX && connection_may_process(connection); i++) {
+        for (unsigned i = 0; i < calls_max && connection_may_process(connection); i++) {
                 const char *end = memchr(bytes + scanned, '\0', n - scanned);
                 size_t length = end ? (size_t)(end - bytes) - done : n - done;
 
@@ -87,44 +83,56 @@ static size_t connection_process(Connection *connection, const char *bytes, size
         return done;
 }
 
-static void connection_process_buffered(Connection *connection) {
+static void connection_process_buffered(Connection *connection, unsigned calls_max) {
         Buffer *in = &connection->in;
         size_t done;
 
-        done = connection_process(connection, in->data + in->start, buffer_pending(in), connection->scanned,
-                                  &connection->scanned);
+        done = connection_process(connection, calls_max, in->data + in->start, buffer_pending(in),
+                                  connection->scanned, &connection->scanned);
         buffer_consume(in, done);
         if (buffer_pending(in) == 0)
                 buffer_deinit(in);
 }
 
 /* What was read goes behind what is buffered; without anything buffered it is processed where it is. */
-static int connection_received(Connection *connection, const char *chunk, size_t n) {
+static int connection_received(Connection *connection, unsigned calls_max, const char *chunk, size_t n) {
         size_t done;
         int r;
 
         if (buffer_pending(&connection->in) > 0) {
                 r = buffer_append(&connection->in, chunk, n);
                 if (r == 0)
-                        connection_process_buffered(connection);
+                        connection_process_buffered(connection, calls_max);
                 return r;
         }
 
-        done = connection_process(connection, chunk, n, 0, &connection->scanned);
+        done = connection_process(connection, calls_max, chunk, n, 0, &connection->scanned);
         return buffer_append(&connection->in, chunk + done, n - done);
 }
 
-static void connection_read(Connection *connection) {
-        char *chunk = connection->server->chunk;
+/*
+ * What is there. Less than there was room for is all of it, and more is told anew; but not behind the end of
+ * file, which is told before it is read, and not behind descriptors that the peer attached, where the kernel
+ * stops. Without room for them it drops those. After half a message it is worth another look.
+ */
+static void connection_read(Connection *connection, unsigned calls_max) {
+        struct iovec iov = {.iov_base = connection->server->chunk, .iov_len = SERVER_CHUNK_SIZE};
+        struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+        const char *chunk = connection->server->chunk;
         ssize_t n;
 
-        /* Not recvmsg(): without room for them the kernel drops descriptors that the peer attaches. */
-        n = recv(connection->fd, chunk, SERVER_CHUNK_SIZE, MSG_DONTWAIT);
+        n = recvmsg(connection->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         if (n > 0) {
-                if (connection_received(connection, chunk, (size_t)n) < 0)
+                connection->readable = n == SERVER_CHUNK_SIZE || chunk[n - 1] != '\0' || connection->ending ||
+                                       (message.msg_flags & MSG_CTRUNC);
+                if (connection_received(connection, calls_max, chunk, (size_t)n) < 0)
                         connection_close(connection);
-        } else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+        } else if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                connection->readable = errno == EINTR;
+        else {
+                connection->readable = false;
                 connection->read_closed = true;
+        }
 }
 
 static void connection_discard_output(Connection *connection) {
@@ -166,7 +174,7 @@ void connection_output_ready(Connection *connection, int error) {
                         connection->server->counters.overflows++;
                 connection_close(connection);
         } else if (!connection->in_turn)
-                server_queue_work(connection->server, connection);
+                turns_queue(&connection->server->turns, connection);
 }
 
 /* Sends what the socket takes. Returns true if that was the last of it. */
@@ -202,20 +210,30 @@ static bool connection_flush(Connection *connection) {
         return true;
 }
 
+/* Storage that holds anything. */
+static size_t buffer_held(const Buffer *buffer) {
+        return buffer_pending(buffer) > 0 ? buffer->size : 0;
+}
+
 /*
- * Many connections that each stay below their own limits are still too much from one user. Whoever leaves
- * bytes waiting when the user has too many goes; who sends and reads as it should has none.
+ * Many connections that each stay below their own limits are still too much from one user, and many users too
+ * much in all: nobody may have more than what is left free, so that there is always room for whoever has
+ * nothing yet. Whoever leaves bytes waiting when the user has too many goes; who sends and reads as it should
+ * has none.
  */
 static bool connection_within_share(Connection *connection) {
         VarlinkServer *server = connection->server;
-        size_t waiting = buffer_pending(&connection->in) + buffer_pending(&connection->out), sum;
+        const VarlinkServerLimits *limits = &server->limits;
+        size_t held = buffer_held(&connection->in) + buffer_held(&connection->out), sum;
 
-        if (waiting == connection->charged)
+        if (held == connection->charged)
                 return true;
 
-        sum = user_counts_charge(&server->users, connection->peer.uid, connection->charged, waiting);
-        connection->charged = waiting;
-        if (waiting == 0 || sum <= server->limits.user_buffer_max)
+        users_charge(&server->users, connection->user, connection->charged, held);
+        connection->charged = held;
+        sum = connection->user->bytes;
+        if (held == 0 || (sum <= limits->user_buffer_max && server->users.bytes <= limits->buffer_max &&
+                          sum <= limits->buffer_max - server->users.bytes))
                 return true;
 
         server->counters.overflows++;
@@ -232,21 +250,23 @@ static bool connection_is_over(const Connection *connection) {
 }
 
 static int connection_update_events(Connection *connection) {
-        uint32_t events = 0;
+        bool output = buffer_pending(&connection->out) > 0;
         int r;
 
-        if (!connection->read_closed && connection_may_process(connection))
-                events |= EPOLLIN;
-        if (buffer_pending(&connection->out) > 0)
-                events |= EPOLLOUT;
-        if (events == connection->events)
+        if (output == connection->awaits_output)
                 return 0;
 
-        r = sd_event_source_set_io_events(connection->source, events);
+        r = turns_watch_output(&connection->server->turns, connection, output);
         if (r < 0)
                 return r;
-        connection->events = events;
+        connection->awaits_output = output;
         return 0;
+}
+
+/* It can go on by itself. */
+static bool connection_is_ready(const Connection *connection) {
+        return connection_may_process(connection) &&
+               (connection_has_input(connection) || connection->readable);
 }
 
 bool connection_check_half(Connection *connection, uint64_t before_usec) {
@@ -286,37 +306,35 @@ static void connection_finish_turn(Connection *connection) {
                 return;
         }
 
-        if (connection_may_process(connection) && connection_has_input(connection))
-                server_queue_work(connection->server, connection);
+        if (connection_is_ready(connection))
+                turns_queue(&connection->server->turns, connection);
         connection_note_half(connection);
 }
 
-void connection_turn(Connection *connection) {
+void connection_turn(Connection *connection, unsigned calls_max) {
         connection->in_turn = true;
-        if (connection_may_process(connection) && connection_has_input(connection))
-                connection_process_buffered(connection);
+        if (connection->hung_up)
+                connection_discard_output(connection);
+        if (connection_may_process(connection)) {
+                if (connection_has_input(connection))
+                        connection_process_buffered(connection, calls_max);
+                else if (connection->readable)
+                        connection_read(connection, calls_max);
+        }
         connection_finish_turn(connection);
 }
 
-static int connection_on_io(_unused_ sd_event_source *source, _unused_ int fd, uint32_t revents,
-                            void *userdata) {
-        Connection *connection = userdata;
-        VarlinkServer *server = connection->server;
+void connection_notify(Connection *connection, uint32_t events) {
+        if (events & ~(uint32_t)EPOLLOUT)
+                connection->readable = true;
+        if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+                connection->ending = true;
+        if (events & (EPOLLHUP | EPOLLERR))
+                connection->hung_up = true;
 
-        server_enter(server);
-        if (revents & (EPOLLHUP | EPOLLERR))
-                connection_discard_output(connection);
-
-        connection->in_turn = true;
-        if (connection_may_process(connection)) {
-                if (connection_has_input(connection))
-                        connection_process_buffered(connection);
-                else if (revents & EPOLLIN)
-                        connection_read(connection);
-        }
-        connection_finish_turn(connection);
-        server_leave(server);
-        return 0;
+        /* Behind a call, or a reader who is slow, nothing is read. */
+        if (connection_is_ready(connection) || connection->hung_up || connection->awaits_output)
+                turns_queue(&connection->server->turns, connection);
 }
 
 /* The peer's groups, however many; none where the kernel does not tell. */
@@ -382,7 +400,8 @@ int peer_read(int fd, VarlinkPeer *ret_peer) {
         return 0;
 }
 
-int connection_new(VarlinkServer *server, int fd, const VarlinkPeer *peer, Connection **ret_connection) {
+int connection_new(VarlinkServer *server, User *user, int fd, const VarlinkPeer *peer,
+                   Connection **ret_connection) {
         _cleanup_(freep) Connection *connection = calloc(1, sizeof(*connection));
         int r;
 
@@ -391,13 +410,13 @@ int connection_new(VarlinkServer *server, int fd, const VarlinkPeer *peer, Conne
 
         *connection = (Connection){
                 .server = server,
+                .user = user,
                 .fd = fd,
-                .events = EPOLLIN,
                 .in = BUFFER_INIT(SIZE_MAX), /* message_max bounds it */
                 .call.connection = connection,
                 .peer = *peer,
         };
-        r = sd_event_add_io(server->event, &connection->source, fd, EPOLLIN, connection_on_io, connection);
+        r = turns_watch(&server->turns, connection);
         if (r < 0)
                 return r;
 
@@ -409,9 +428,9 @@ void connection_close(Connection *connection) {
         if (connection->closed)
                 return;
 
+        turns_unqueue(&connection->server->turns, connection);
         connection->closed = true;
-        connection->source = sd_event_source_disable_unref(connection->source);
-        close(steal_fd(&connection->fd));
+        close(steal_fd(&connection->fd)); /* and with it what watched it */
         server_connection_closed(connection->server, connection);
 }
 

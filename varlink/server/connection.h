@@ -4,18 +4,23 @@
 /* One peer's socket: its bytes in and out, and the call in progress. */
 
 #include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
 #include <sys/queue.h>
 
 #include "varlink/buffer.h"
 #include "varlink/server/call.h"
+#include "varlink/server/users.h"
+
+/* What is watched of every socket; its end is told with and without more to read. */
+#define CONNECTION_EVENTS ((uint32_t)EPOLLIN | (uint32_t)EPOLLRDHUP | (uint32_t)EPOLLET)
 
 typedef struct Connection {
         VarlinkServer *server;
         TAILQ_ENTRY(Connection) link; /* in the server's connections; once closed, in its doomed ones */
-        TAILQ_ENTRY(Connection) work_link;
-        sd_event_source *source;
+        User *user;                   /* NULL once closed */
+        TAILQ_ENTRY(Connection) ready_link;
         int fd;
-        uint32_t events;
 
         Buffer in;                /* received, not processed; no storage while empty */
         size_t scanned;           /* leading bytes of it that hold no NUL */
@@ -28,7 +33,11 @@ typedef struct Connection {
         gid_t *groups;
 
         bool peer_complete : 1; /* the peer's pidfd and groups have been asked for */
-        bool queued : 1;        /* in the server's work list */
+        bool queued : 1;        /* among its user's that are ready for a turn */
+        bool readable : 1;      /* there may be something to read: it is told only once */
+        bool ending : 1;        /* and behind it there is the end of file */
+        bool hung_up : 1;       /* the peer has closed both ways */
+        bool awaits_output : 1; /* it is told when the socket takes more */
         bool in_turn : 1;       /* its turn is running: it will flush by itself */
         bool read_closed : 1;   /* end of file, and all before it has been processed */
         bool write_closed : 1;  /* the peer is gone or reads no more: output goes nowhere */
@@ -38,8 +47,9 @@ typedef struct Connection {
 /* Who has connected @fd; pidfd and groups are left for connection_get_peer(). */
 int peer_read(int fd, VarlinkPeer *ret_peer);
 
-/* Takes over @fd on success. */
-int connection_new(VarlinkServer *server, int fd, const VarlinkPeer *peer, Connection **ret_connection);
+/* Takes over @fd, and the reference to @user, on success. */
+int connection_new(VarlinkServer *server, User *user, int fd, const VarlinkPeer *peer,
+                   Connection **ret_connection);
 /* No more I/O from now on; what is left is freed when nothing can be using it. Idempotent. */
 void connection_close(Connection *connection);
 /* A call still pending learns that its connection is gone. */
@@ -47,8 +57,10 @@ void connection_tell_closed(Connection *connection);
 /* The last of it. */
 void connection_destroy(Connection *connection);
 
-/* One round of work without waiting for the socket: buffered calls, output, what follows from them. */
-void connection_turn(Connection *connection);
+/* What the kernel says of its socket, which it says once. */
+void connection_notify(Connection *connection, uint32_t events);
+/* One round of work without waiting for the socket: @calls_max calls, output, what follows from them. */
+void connection_turn(Connection *connection, unsigned calls_max);
 
 /* Closes the connection if its half message came before @before_usec; true if there is a younger one. */
 bool connection_check_half(Connection *connection, uint64_t before_usec);

@@ -6,6 +6,7 @@
 #include "varlink/server/connection.h"
 #include "varlink/server/registry.h"
 #include "varlink/server/server.h"
+#include "varlink/server/turns.h"
 #include "varlink/server/users.h"
 
 #define SERVER_CHUNK_SIZE (64U * 1024U) /* one read */
@@ -25,18 +26,15 @@ struct VarlinkServer {
         Registry registry;
         VarlinkServerLimits limits;
         VarlinkServerCounters counters;
-        UserCounts users;
+        Users users;
+        Turns turns;
 
         SLIST_HEAD(ListenerList, Listener) listeners;
         sd_event_source *resume; /* looks again at listeners that ran out of descriptors */
         int reserve_fd;          /* given up to accept, and so to refuse, one connection more */
 
         ConnectionList connections;
-        ConnectionList work;   /* have something to do that no event of their socket tells */
-        ConnectionList doomed; /* closed, to be freed when no callback is running */
-        size_t n_work;
-        int work_fd; /* an eventfd, readable while there is work */
-        sd_event_source *work_source;
+        ConnectionList doomed;       /* closed, to be freed when no callback is running */
         sd_event_source *half_timer; /* looks for messages that take too long; off while there is none */
 
         struct json_object *no_parameters; /* {} for calls without any */
@@ -52,8 +50,6 @@ struct VarlinkServer {
 void server_enter(VarlinkServer *server);
 void server_leave(VarlinkServer *server);
 
-/* The connection gets a turn soon. */
-void server_queue_work(VarlinkServer *server, Connection *connection);
 /* A connection has been closed: forgets it in counts and lists, and frees it later. */
 void server_connection_closed(VarlinkServer *server, Connection *connection);
 

@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -21,10 +20,7 @@
 #include "varlink/server/server-private.h"
 
 /* Connections accepted in one turn; the others wait in the backlog. */
-#define ACCEPT_TURN_MAX 16U
-
-/* Connections of the work list that get a turn before the loop looks at anything else. */
-#define WORK_TURN_MAX 16U
+#define ACCEPT_TURN_MAX 4U
 
 /* After running out of descriptors or memory, listeners are looked at again. */
 #define RESUME_USEC UINT64_C(500000)
@@ -44,44 +40,18 @@ static int open_reserve(void) {
         return open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-/*
- * Through a descriptor and not a deferred source: to sd-event that is pending since it was made, hence always
- * the oldest, and as long as there is work no event of the same priority would get its turn.
- */
-static void server_wake(VarlinkServer *server) {
-        const uint64_t one = 1;
-
-        (void)!write(server->work_fd, &one, sizeof(one)); /* fails only if it is readable 2^64 times over */
-}
-
-void server_queue_work(VarlinkServer *server, Connection *connection) {
-        if (connection->closed || connection->queued)
-                return;
-
-        connection->queued = true;
-        TAILQ_INSERT_TAIL(&server->work, connection, work_link);
-        if (server->n_work++ == 0)
-                server_wake(server);
-}
-
-static void server_unqueue_work(VarlinkServer *server, Connection *connection) {
-        if (!connection->queued)
-                return;
-
-        connection->queued = false;
-        TAILQ_REMOVE(&server->work, connection, work_link);
-        server->n_work--;
-}
-
 void server_connection_closed(VarlinkServer *server, Connection *connection) {
-        server_unqueue_work(server, connection);
+        User *user = steal_ptr(connection->user);
+
         TAILQ_REMOVE(&server->connections, connection, link);
         TAILQ_INSERT_TAIL(&server->doomed, connection, link);
-        (void)user_counts_charge(&server->users, connection->peer.uid, connection->charged, 0);
-        user_counts_remove(&server->users, connection->peer.uid);
+        users_charge(&server->users, user, connection->charged, 0);
+        if (user->n == 1)
+                turns_forget_user(&server->turns, user);
+        users_unref(&server->users, user);
         server->counters.connections--;
         if (server->n_entered == 0)
-                server_wake(server);
+                turns_wake(&server->turns);
 }
 
 static void server_reap(VarlinkServer *server) {
@@ -98,12 +68,11 @@ static void server_destroy(VarlinkServer *server) {
         buffer_deinit(&server->spare);
         free(server->chunk);
         json_object_put(server->no_parameters);
-        user_counts_deinit(&server->users);
+        users_deinit(&server->users);
         registry_deinit(&server->registry);
         sd_event_source_disable_unref(server->resume);
         sd_event_source_disable_unref(server->half_timer);
-        sd_event_source_disable_unref(server->work_source);
-        closep(&server->work_fd);
+        turns_deinit(&server->turns);
         sd_event_unref(server->event);
         free(server);
 }
@@ -117,28 +86,6 @@ void server_leave(VarlinkServer *server) {
                 server_reap(server); /* whose callbacks may close more, or free the server */
         if (--server->n_entered == 0 && server->freed)
                 server_destroy(server);
-}
-
-static int server_on_work(_unused_ sd_event_source *source, int fd, _unused_ uint32_t revents,
-                          void *userdata) {
-        VarlinkServer *server = userdata;
-        uint64_t ignored;
-        size_t n;
-
-        server_enter(server);
-        (void)!read(fd, &ignored, sizeof(ignored));
-        /* Those that are queued meanwhile, or are too many, wait until the loop has looked elsewhere. */
-        n = server->n_work < WORK_TURN_MAX ? server->n_work : WORK_TURN_MAX;
-        for (; n > 0 && !TAILQ_EMPTY(&server->work); n--) {
-                Connection *connection = TAILQ_FIRST(&server->work);
-
-                server_unqueue_work(server, connection);
-                connection_turn(connection);
-        }
-        if (server->n_work > 0)
-                server_wake(server);
-        server_leave(server);
-        return 0;
 }
 
 static uint64_t server_now(const VarlinkServer *server) {
@@ -211,21 +158,22 @@ static unsigned server_get_connections_max(const VarlinkServer *server) {
 
 static bool server_has_room(const VarlinkServer *server, uid_t uid) {
         return server->counters.connections < server_get_connections_max(server) &&
-               user_counts_get(&server->users, uid) < server->limits.connections_per_user_max;
+               users_count(&server->users, uid) < server->limits.connections_per_user_max;
 }
 
 /* Takes over @fd on success. */
 static int server_add_connection(VarlinkServer *server, int fd, const VarlinkPeer *peer) {
         Connection *connection;
+        User *user;
         int r;
 
-        r = user_counts_add(&server->users, peer->uid);
+        r = users_ref(&server->users, peer->uid, &user);
         if (r < 0)
                 return r;
 
-        r = connection_new(server, fd, peer, &connection);
+        r = connection_new(server, user, fd, peer, &connection);
         if (r < 0) {
-                user_counts_remove(&server->users, peer->uid);
+                users_unref(&server->users, user);
                 return r;
         }
 
@@ -357,11 +305,7 @@ void varlink_server_get_counters(const VarlinkServer *server, VarlinkServerCount
 static int server_add_sources(VarlinkServer *server) {
         int r;
 
-        server->work_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (server->work_fd < 0)
-                return -errno;
-        r = sd_event_add_io(server->event, &server->work_source, server->work_fd, EPOLLIN, server_on_work,
-                            server);
+        r = turns_init(&server->turns, server);
         if (r < 0)
                 return r;
 
@@ -412,10 +356,9 @@ int varlink_server_new(sd_event *event, const VarlinkServiceInfo *info, VarlinkS
                 .info = *info,
                 .limits = VARLINK_SERVER_LIMITS_DEFAULT,
                 .connections = TAILQ_HEAD_INITIALIZER(server->connections),
-                .work = TAILQ_HEAD_INITIALIZER(server->work),
                 .doomed = TAILQ_HEAD_INITIALIZER(server->doomed),
                 .reserve_fd = -1,
-                .work_fd = -1,
+                .turns = TURNS_INIT,
         };
         r = server_setup(server);
         if (r < 0) {

@@ -51,8 +51,9 @@ typedef struct VarlinkServerLimits {
         unsigned connections_per_user_max; /* of one uid; root counts too */
         size_t message_max;                /* bytes of one incoming message; more closes the connection */
         size_t output_max;                 /* bytes waiting for a slow reader; more closes the connection */
-        size_t user_buffer_max;            /* bytes waiting, in and out, on all connections of one uid */
-        uint64_t message_usec;             /* from a message's first byte to its end; longer closes it */
+        size_t user_buffer_max; /* storage of what waits, in and out, on all connections of one uid */
+        size_t buffer_max;      /* of all; a user may have as much as the others leave free */
+        uint64_t message_usec;  /* from a message's first byte to its end; longer closes it */
 } VarlinkServerLimits;
 
 #define VARLINK_SERVER_LIMITS_DEFAULT                 \
@@ -62,6 +63,7 @@ typedef struct VarlinkServerLimits {
                 .message_max = 1024 * 1024,           \
                 .output_max = 64 * 1024 * 1024,       \
                 .user_buffer_max = 128 * 1024 * 1024, \
+                .buffer_max = 256 * 1024 * 1024,      \
                 .message_usec = 30000000,             \
         })
 

@@ -5,26 +5,28 @@
  * connected once does not remember them all.
  */
 
+#include "varlink/server/users.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "varlink/server/users.h"
+void users_deinit(Users *users) {
+        assert(users->n_items == 0);
 
-void user_counts_deinit(UserCounts *counts) {
-        free(counts->items);
-        *counts = (UserCounts){0};
+        free(users->items);
+        *users = (Users){0};
 }
 
 /* The first entry with this uid or a larger one. */
-static size_t user_counts_position(const UserCounts *counts, uid_t uid) {
-        size_t low = 0, high = counts->n_items;
+static size_t users_position(const Users *users, uid_t uid) {
+        size_t low = 0, high = users->n_items;
 
         while (low < high) {
                 size_t middle = low + (high - low) / 2;
 
-                if (counts->items[middle].uid < uid)
+                if (users->items[middle]->uid < uid)
                         low = middle + 1;
                 else
                         high = middle;
@@ -33,52 +35,78 @@ static size_t user_counts_position(const UserCounts *counts, uid_t uid) {
         return low;
 }
 
-unsigned user_counts_get(const UserCounts *counts, uid_t uid) {
-        size_t i = user_counts_position(counts, uid);
+static User *users_find(const Users *users, uid_t uid, size_t *ret_position) {
+        size_t i = users_position(users, uid);
 
-        return i < counts->n_items && counts->items[i].uid == uid ? counts->items[i].n : 0;
+        *ret_position = i;
+        return i < users->n_items && users->items[i]->uid == uid ? users->items[i] : NULL;
 }
 
-int user_counts_add(UserCounts *counts, uid_t uid) {
-        size_t i = user_counts_position(counts, uid);
+unsigned users_count(const Users *users, uid_t uid) {
+        size_t i;
+        const User *user = users_find(users, uid, &i);
 
-        if (i < counts->n_items && counts->items[i].uid == uid) {
-                counts->items[i].n++;
+        return user ? user->n : 0;
+}
+
+static int users_make_room(Users *users) {
+        size_t size = users->size ? users->size * 2 : 8;
+        User **items;
+
+        if (users->n_items < users->size)
                 return 0;
-        }
 
-        if (counts->n_items == counts->size) {
-                size_t size = counts->size ? counts->size * 2 : 8;
-                UserCount *items = reallocarray(counts->items, size, sizeof(*items));
+        items = reallocarray(users->items, size, sizeof(User *));
+        if (!items)
+                return -ENOMEM;
 
-                if (!items)
-                        return -ENOMEM;
-                counts->items = items;
-                counts->size = size;
-        }
-
-        memmove(counts->items + i + 1, counts->items + i, (counts->n_items - i) * sizeof(*counts->items));
-        counts->items[i] = (UserCount){.uid = uid, .n = 1};
-        counts->n_items++;
+        users->items = items;
+        users->size = size;
         return 0;
 }
 
-void user_counts_remove(UserCounts *counts, uid_t uid) {
-        size_t i = user_counts_position(counts, uid);
+int users_ref(Users *users, uid_t uid, User **ret_user) {
+        size_t i;
+        User *user = users_find(users, uid, &i);
+        int r;
 
-        assert(i < counts->n_items && counts->items[i].uid == uid);
+        if (!user) {
+                r = users_make_room(users);
+                if (r < 0)
+                        return r;
+                user = calloc(1, sizeof(*user));
+                if (!user)
+                        return -ENOMEM;
+                user->uid = uid;
+                TAILQ_INIT(&user->ready);
+                memmove(users->items + i + 1, users->items + i, (users->n_items - i) * sizeof(User *));
+                users->items[i] = user;
+                users->n_items++;
+        }
 
-        if (--counts->items[i].n > 0)
-                return;
-        counts->n_items--;
-        memmove(counts->items + i, counts->items + i + 1, (counts->n_items - i) * sizeof(*counts->items));
+        user->n++;
+        *ret_user = user;
+        return 0;
 }
 
-size_t user_counts_charge(UserCounts *counts, uid_t uid, size_t before, size_t after) {
-        UserCount *item = &counts->items[user_counts_position(counts, uid)];
+void users_unref(Users *users, User *user) {
+        size_t i;
 
-        assert(item->uid == uid && item->bytes >= before);
+        assert(user->n > 0);
 
-        item->bytes += after - before;
-        return item->bytes;
+        if (--user->n > 0)
+                return;
+
+        assert(user->bytes == 0 && user->place == USER_IDLE && TAILQ_EMPTY(&user->ready));
+        (void)users_find(users, user->uid, &i);
+        users->n_items--;
+        memmove(users->items + i, users->items + i + 1, (users->n_items - i) * sizeof(User *));
+        free(user);
+}
+
+void users_charge(Users *users, User *user, size_t before, size_t after) {
+        assert(user->bytes >= before && users->bytes >= before);
+
+        user->bytes += after - before;
+        users->bytes += after - before;
 }

@@ -2,30 +2,46 @@
 #pragma once
 
 /*
- * What each user has: connections, and bytes that are buffered for them. A sorted array, since there are few
- * users and many connections.
+ * What each user has: connections, bytes that are buffered for them, and a place among those who wait to be
+ * served. A user is here while it has a connection; a sorted array, since there are few users and many
+ * connections.
  */
 
 #include <stddef.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 
-typedef struct UserCount {
-        uid_t uid;
-        unsigned n;
-        size_t bytes;
-} UserCount;
+typedef enum UserPlace {
+        USER_IDLE,  /* in no queue */
+        USER_FRESH, /* it had nothing to do until now */
+        USER_ROUND, /* it takes its turns with the others */
+} UserPlace;
 
-typedef struct UserCounts {
-        UserCount *items; /* sorted by uid; none of them zero */
+typedef struct User {
+        uid_t uid;
+        unsigned n;   /* connections */
+        size_t bytes; /* of storage, on all of them */
+        UserPlace place;
+        TAILQ_ENTRY(User) place_link;
+        TAILQ_HEAD(ReadyConnections, Connection) ready; /* have something to do */
+} User;
+
+typedef TAILQ_HEAD(UserQueue, User) UserQueue;
+
+typedef struct Users {
+        User **items; /* sorted by uid */
         size_t n_items;
         size_t size;
-} UserCounts;
+        size_t bytes; /* of all */
+} Users;
 
-void user_counts_deinit(UserCounts *counts);
-unsigned user_counts_get(const UserCounts *counts, uid_t uid);
-/* 0 or -ENOMEM. */
-int user_counts_add(UserCounts *counts, uid_t uid);
-/* Takes back one that was added. */
-void user_counts_remove(UserCounts *counts, uid_t uid);
-/* Replaces @before bytes, charged earlier, by @after; returns the user's sum. The user has a connection. */
-size_t user_counts_charge(UserCounts *counts, uid_t uid, size_t before, size_t after);
+/* All of them must be gone. */
+void users_deinit(Users *users);
+/* How many connections @uid has. */
+unsigned users_count(const Users *users, uid_t uid);
+/* One connection more. 0 or -ENOMEM. */
+int users_ref(Users *users, uid_t uid, User **ret_user);
+/* One less; with the last one @user is freed, which must be in no queue then. */
+void users_unref(Users *users, User *user);
+/* Replaces @before bytes, charged earlier, by @after. */
+void users_charge(Users *users, User *user, size_t before, size_t after);
