@@ -16,8 +16,10 @@
 
 #define NO_ARBITRATION_REASON "this version of spe-broker does not see host sessions (level none)"
 
+/* To ask who the peer is takes longer than most answers. */
 static bool may_read(const Manager *manager, const VarlinkCall *call) {
-        return access_may_read(manager->config, varlink_call_get_peer(call));
+        return manager->config->read_group.everyone ||
+               access_may_read(manager->config, varlink_call_get_peer(call));
 }
 
 int method_describe(VarlinkCall *call, _unused_ struct json_object *parameters, void *userdata) {

@@ -12,18 +12,18 @@
 #include "util/error.h"
 
 static const VarlinkMethod broker_methods[] = {
-        {.name = "Describe", .handler = method_describe},
-        {.name = "CheckHost", .handler = method_check_host},
-        {.name = "ListInstances", .handler = method_list_instances},
-        {.name = "ListLeases", .handler = method_list_leases},
-        {.name = "ListSessions", .handler = method_list_sessions},
-        {.name = "ListRefusals", .handler = method_list_refusals},
-        {.name = "Query", .handler = method_query},
+        {.name = "Describe", .handler = method_describe, .only_tells = true},
+        {.name = "CheckHost", .handler = method_check_host, .only_tells = true},
+        {.name = "ListInstances", .handler = method_list_instances, .only_tells = true},
+        {.name = "ListLeases", .handler = method_list_leases, .only_tells = true},
+        {.name = "ListSessions", .handler = method_list_sessions, .only_tells = true},
+        {.name = "ListRefusals", .handler = method_list_refusals, .only_tells = true},
+        {.name = "Query", .handler = method_query, .only_tells = true},
         {.name = "Acquire", .handler = method_acquire},
-        {.name = "Follow", .handler = method_follow, .requires_more = true},
+        {.name = "Follow", .handler = method_follow, .requires_more = true, .only_tells = true},
         {.name = "Update", .handler = method_update},
         {.name = "Release", .handler = method_release},
-        {.name = "Watch", .handler = method_watch, .requires_more = true},
+        {.name = "Watch", .handler = method_watch, .requires_more = true, .only_tells = true},
 };
 
 static const VarlinkMethod admin_methods[] = {

@@ -26,6 +26,7 @@ static const char fixture_idl[] = "interface org.example.test\n"
                                   "type Inner (word: (one, two), count: ?int)\n"
                                   "method Echo(text: string) -> (text: string)\n"
                                   "method Empty() -> ()\n"
+                                  "method Tell() -> ()\n"
                                   "method Nested(inner: ?Inner) -> ()\n"
                                   "method Stream(n: int) -> (i: int)\n"
                                   "method Later() -> (text: string)\n"
@@ -169,6 +170,7 @@ static inline int on_free_server(VarlinkCall *call, _unused_ struct json_object 
 static const VarlinkMethod fixture_methods[] = {
         {.name = "Echo", .handler = on_echo},
         {.name = "Empty", .handler = on_empty},
+        {.name = "Tell", .handler = on_empty, .only_tells = true},
         {.name = "Nested", .handler = on_empty},
         {.name = "Stream", .handler = on_stream, .requires_more = true},
         {.name = "Later", .handler = on_later},

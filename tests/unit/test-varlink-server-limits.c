@@ -452,6 +452,26 @@ static void test_peer_sends_and_goes(void **state) {
         assert_int_equal(get_counters(f).connections, 0);
 }
 
+/* But not what does nothing but tell, except to a peer that has only closed its sending half. */
+static void test_peer_asks_and_goes(void **state) {
+        static const char tell[] = "{\"method\":\"org.example.test.Tell\"}";
+        Fixture *f = *state;
+
+        assert_true(send(f->peer, tell, sizeof(tell), MSG_NOSIGNAL) > 0);
+        assert_true(send(f->peer, CALL_EMPTY, sizeof(CALL_EMPTY), MSG_NOSIGNAL) > 0);
+        closep(&f->peer);
+        pump(f);
+        assert_int_equal(f->n_handled, 1);
+        assert_int_equal(get_counters(f).connections, 0);
+
+        f->peer = add_peer(f);
+        assert_true(send(f->peer, tell, sizeof(tell), MSG_NOSIGNAL) > 0);
+        assert_int_equal(shutdown(f->peer, SHUT_WR), 0);
+        expect_message(f, "{}");
+        expect_closed(f);
+        assert_int_equal(f->n_handled, 2);
+}
+
 /* A handler that answers another connection's call. */
 static void test_finish_other(void **state) {
         static const char finish[] =
@@ -531,6 +551,7 @@ int main(void) {
                 TEST(test_half_close_pending),
                 TEST(test_peer_dies),
                 TEST(test_peer_sends_and_goes),
+                TEST(test_peer_asks_and_goes),
                 TEST(test_finish_other),
                 TEST(test_finish_after_close),
                 TEST(test_free_in_handler),

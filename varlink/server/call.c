@@ -109,6 +109,9 @@ static int call_run(VarlinkCall *call, const char *name) {
         if (method->method->requires_more && !call->more)
                 return varlink_call_expected_more(call);
 
+        if (method->method->only_tells && (call->oneway || call->connection->write_closed))
+                return varlink_call_reply_empty(call); /* nobody hears it */
+
         r = idl_check(method->idl, method->input, call->parameters, &field);
         if (r > 0)
                 return varlink_call_invalid_parameter(call, field);
@@ -116,6 +119,11 @@ static int call_run(VarlinkCall *call, const char *name) {
                 return r;
 
         return method->method->handler(call, call->parameters, method->userdata);
+}
+
+static void call_forget_message(VarlinkCall *call) {
+        json_object_put(call->message);
+        call->message = call->parameters = NULL;
 }
 
 int call_dispatch(VarlinkCall *call, const char *message, size_t n) {
@@ -145,11 +153,13 @@ int call_dispatch(VarlinkCall *call, const char *message, size_t n) {
                 r = -ENOTRECOVERABLE; /* begun and not sent: half a message must not get out */
         if (r != 0 && call->active)
                 varlink_call_system_error(call, error_fold(r));
+        /* It may be answered much later, and objects take far more memory than the text that they were. */
+        call_forget_message(call);
         return 0;
 }
 
 void call_end(VarlinkCall *call) {
-        json_object_put(call->message);
+        call_forget_message(call);
         *call = (VarlinkCall){.connection = call->connection};
 }
 

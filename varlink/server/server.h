@@ -68,9 +68,10 @@ typedef struct VarlinkServerLimits {
         })
 
 /*
- * Handles one call. @parameters has been checked against the IDL; it is never NULL and lives as long as the
- * call. Replies now, with varlink_call_reply() or varlink_call_error(), or returns 0 without a final reply
- * and replies later: the call then stays alive until its final reply or until its connection closes.
+ * Handles one call. @parameters has been checked against the IDL; it is never NULL, and lives until the
+ * handler returns or has replied for good. Replies now, with varlink_call_reply() or varlink_call_error(), or
+ * returns 0 without a final reply and replies later: the call then stays alive until its final reply or until
+ * its connection closes.
  */
 typedef int (*VarlinkMethodHandler)(VarlinkCall *call, struct json_object *parameters, void *userdata);
 
@@ -78,6 +79,7 @@ typedef struct VarlinkMethod {
         const char *name; /* the last component, "Acquire" */
         VarlinkMethodHandler handler;
         bool requires_more; /* without 'more': ExpectedMore */
+        bool only_tells;    /* does nothing but reply: not carried out where nobody would hear it */
 } VarlinkMethod;
 
 /* The strings are borrowed and must outlive the server. */
