@@ -72,11 +72,17 @@ static int compare_entries(const void *a, const void *b) {
 static void table_tidy(AssignmentTable *table) {
         size_t n = 0;
 
-        for (size_t i = 0; i < table->n; i++)
-                if (cpuset_is_empty(&table->entries[i]->cpus))
-                        assignment_free(table->entries[i]);
-                else
-                        table->entries[n++] = table->entries[i];
+        memset(table->spoken_of, 0, sizeof(table->spoken_of));
+        for (size_t i = 0; i < table->n; i++) {
+                Assignment *entry = table->entries[i];
+
+                if (cpuset_is_empty(&entry->cpus)) {
+                        assignment_free(entry);
+                        continue;
+                }
+                cpuset_or(&table->spoken_of[entry->origin], &entry->cpus);
+                table->entries[n++] = entry;
+        }
 
         table->n = n;
         if (n > 0)
@@ -84,9 +90,26 @@ static void table_tidy(AssignmentTable *table) {
 }
 
 static void table_carve(AssignmentTable *table, const CpuSet *cpus, AssignmentOrigin origin) {
+        if (!cpuset_intersects(&table->spoken_of[origin], cpus))
+                return;
+
         for (size_t i = 0; i < table->n; i++)
                 if (table->entries[i]->origin == origin)
                         cpuset_subtract(&table->entries[i]->cpus, cpus);
+        table_tidy(table);
+}
+
+/*
+ * Puts @assignment, for which there is room, where it belongs in a tidy table. Thousands that are read in
+ * their order are each put at the end, without sorting anything.
+ */
+static void table_insert(AssignmentTable *table, Assignment *assignment) {
+        size_t i = table->n++;
+
+        for (; i > 0 && compare_entries(&table->entries[i - 1], &assignment) > 0; i--)
+                table->entries[i] = table->entries[i - 1];
+        table->entries[i] = assignment;
+        cpuset_or(&table->spoken_of[assignment->origin], &assignment->cpus);
 }
 
 /* The entry that says the same as @assignment about other CPUs. */
@@ -119,19 +142,19 @@ int assignment_table_set(AssignmentTable *table, const CpuSet *cpus, AssignmentO
 
         table_carve(table, cpus, origin);
         equal = table_find_equal(table, assignment);
-        if (equal) {
-                cpuset_or(&equal->cpus, cpus);
-                assignment_free(assignment);
-        } else
-                entries[table->n++] = assignment;
+        if (!equal) {
+                table_insert(table, assignment);
+                return 0;
+        }
 
+        cpuset_or(&equal->cpus, cpus);
+        assignment_free(assignment);
         table_tidy(table);
         return 0;
 }
 
 int assignment_table_clear(AssignmentTable *table, const CpuSet *cpus, AssignmentOrigin origin) {
         table_carve(table, cpus, origin);
-        table_tidy(table);
         return 0;
 }
 

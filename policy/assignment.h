@@ -27,6 +27,7 @@ typedef struct AssignmentTable {
         /* All origins, disjoint within one; sorted by origin (rising), then lowest CPU. */
         Assignment **entries;
         size_t n;
+        CpuSet spoken_of[_ASSIGNMENT_ORIGIN_MAX]; /* the union of each origin's: most sets carve nothing */
 } AssignmentTable;
 
 #define ASSIGNMENT_TABLE_NULL ((AssignmentTable){.default_owner = ASSIGNMENT_OWNER_ANY})
