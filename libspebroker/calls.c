@@ -35,26 +35,54 @@ int spebroker_query(struct spebroker *context, const struct spebroker_request *r
         return decision_new(reply.parameters, ret_decision);
 }
 
-int spebroker_acquire(struct spebroker *context, const struct spebroker_request *request, uint64_t wait_usec,
-                      struct spebroker_lease **ret_lease) {
-        _cleanup_(spebroker_request_unrefp) struct spebroker_request *repeatable = NULL;
-        Call call = {.method = "io.spebroker.Broker.Acquire", .request = request, .wait_usec = wait_usec};
+/*
+ * The request as it can be asked for again. If it was in doubt what has become of the same request before,
+ * then this is that one again: the caller gets the lease that there may be, and no second one.
+ */
+static int make_repeatable(struct spebroker *context, const struct spebroker_request *request,
+                           struct spebroker_request **ret_request) {
+        if (context->in_doubt && !request_has_id(request) && request_asks_as(context->in_doubt, request)) {
+                *ret_request = steal_ptr(context->in_doubt);
+                return 0;
+        }
+
+        return request_copy(request, true, ret_request);
+}
+
+static int acquire(struct spebroker *context, const struct spebroker_request *request, uint64_t wait_usec,
+                   struct spebroker_lease **ret_lease) {
+        const Call call = {
+                .method = "io.spebroker.Broker.Acquire", .request = request, .wait_usec = wait_usec};
         _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
         int r;
-
-        /* Asked again with the same id, the broker answers with the lease that it has granted already. */
-        if (context->reconnect) {
-                r = request_copy(request, true, &repeatable);
-                if (r < 0)
-                        return r;
-                call.request = repeatable;
-        }
 
         r = context_call(context, &call, &reply, NULL);
         if (r != 0)
                 return r;
 
         return lease_new(reply.parameters, ret_lease);
+}
+
+int spebroker_acquire(struct spebroker *context, const struct spebroker_request *request, uint64_t wait_usec,
+                      struct spebroker_lease **ret_lease) {
+        _cleanup_(spebroker_request_unrefp) struct spebroker_request *repeatable = NULL;
+        int r;
+
+        if (!context->reconnect)
+                return acquire(context, request, wait_usec, ret_lease);
+
+        /* Asked again with the same id, the broker answers with the lease that it has granted already. */
+        r = make_repeatable(context, request, &repeatable);
+        if (r < 0)
+                return r;
+
+        r = acquire(context, repeatable, wait_usec, ret_lease);
+        if (r != 0 && r != SPEBROKER_REFUSED) {
+                spebroker_request_unref(context->in_doubt);
+                context->in_doubt = steal_ptr(repeatable);
+        }
+
+        return r;
 }
 
 int spebroker_update_cpus(struct spebroker *context, const char *lease_id, const char *cpus,

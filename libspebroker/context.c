@@ -114,6 +114,7 @@ struct spebroker *spebroker_unref(struct spebroker *context) {
         varlink_client_free(context->client);
         waiter_close(&context->waiter);
         refusal_free(context->refusal);
+        spebroker_request_unref(context->in_doubt);
         stream_deinit(&context->stream);
         free(context->path);
         free(context);

@@ -53,7 +53,8 @@ struct spebroker {
         bool reconnect;
         spebroker_log_fn log_fn;
         void *log_userdata;
-        struct spebroker_refusal *refusal; /* of the last call */
+        struct spebroker_refusal *refusal;  /* of the last call */
+        struct spebroker_request *in_doubt; /* may have become a lease that nobody was told of */
         Stream stream;
 };
 

@@ -179,6 +179,20 @@ int request_copy(const struct spebroker_request *request, bool repeatable,
         return 0;
 }
 
+static bool string_equal(const char *a, const char *b) {
+        return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+bool request_asks_as(const struct spebroker_request *a, const struct spebroker_request *b) {
+        return a->vcpus == b->vcpus && string_equal(a->vm, b->vm) && string_equal(a->cpus, b->cpus) &&
+               string_equal(a->instance, b->instance) && a->buffer_size == b->buffer_size &&
+               a->exact == b->exact && a->mode == b->mode && a->pid == b->pid;
+}
+
+bool request_has_id(const struct spebroker_request *request) {
+        return request->request_id;
+}
+
 static void write_string(JsonWriter *writer, const char *key, const char *value) {
         if (value)
                 json_write_string(writer, key, value);

@@ -17,3 +17,7 @@ void request_write(const struct spebroker_request *request, JsonWriter *writer);
  */
 int request_copy(const struct spebroker_request *request, bool repeatable,
                  struct spebroker_request **ret_request);
+
+/* True if both ask for the same, whatever their ids. */
+bool request_asks_as(const struct spebroker_request *a, const struct spebroker_request *b);
+bool request_has_id(const struct spebroker_request *request);

@@ -120,7 +120,8 @@ void spebroker_set_timeout(struct spebroker *context, uint64_t usec);
  *   spebroker_update_cpus()                    what is asked for is where the lease is in the end
  *   spebroker_release()                        a lease that is not there the second time has been released
  *
- * Only if no broker is back in time is the outcome unknown. For streams see spebroker_process().
+ * Only if no broker is back in time is the outcome unknown: then acquire the same again, on this context. For
+ * streams see spebroker_process().
  *
  * Switch it on before asking for the descriptor: it is then another one, of an epoll(7) instance, and stays
  * the same over all connections, and also if this is switched off again. -EOPNOTSUPP for a context from a
@@ -171,8 +172,8 @@ int spebroker_request_set_pid(struct spebroker_request *request, pid_t pid);
 
 /*
  * 1 to 64 bytes: acquiring again with it gives the same lease, so that a lost answer does no harm. With
- * spebroker_set_reconnect() each call makes one for itself; with one of the caller's, it can go on after
- * SPEBROKER_OUTCOME_UNKNOWN and SPEBROKER_TIMEOUT as well.
+ * spebroker_set_reconnect() the library makes one for each acquiring, and has the same one again where a
+ * context acquires the same after SPEBROKER_OUTCOME_UNKNOWN or SPEBROKER_TIMEOUT.
  */
 int spebroker_request_set_request_id(struct spebroker_request *request, const char *id);
 

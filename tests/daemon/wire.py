@@ -78,7 +78,11 @@ class Client:
             self.socket = where
         else:
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.socket.connect(str(where))
+            try:
+                self.socket.connect(str(where))
+            except OSError:
+                self.socket.close()
+                raise
         self.timeout = timeout
         self.input = bytearray()
         self.expected = collections.deque()  # (method, more) of calls without a final reply

@@ -198,6 +198,38 @@ static void test_in_vain(_unused_ void **state) {
         script_finish(&script);
 }
 
+/* An acquire that nobody knows the outcome of, and then the same again: the same id, until there is an
+ * answer. What is asked for is compared, and not who asks. */
+static void test_in_doubt(_unused_ void **state) {
+        static const char other[] =
+                "{\"method\":\"io.spebroker.Broker.Acquire\",\"parameters\":{\"request\":{\"vcpus\":3,"
+                "\"requestId\":\"@J\"}}}";
+        SCRIPT(steps, {ACCEPT}, {HEAR, ACQUIRE_WITH("@J")}, {HEAR_NONE}, {ACCEPT}, {HEAR, ACQUIRE_WITH("@I")},
+               {HEAR_NONE}, {ACCEPT}, {HEAR, ACQUIRE_WITH("@I")}, {SAY, BUSY}, {HEAR, ACQUIRE_WITH("@J")},
+               {HEAR_NONE}, {ACCEPT}, {HEAR, other}, {SAY, GRANTED}, {HEAR_NONE});
+        _cleanup_(spebroker_request_unrefp) struct spebroker_request *request = request_for(2),
+                                                                     *same = request_for(2),
+                                                                     *more = request_for(3);
+        struct spebroker_lease *lease = NULL;
+        struct spebroker *context;
+        Script script;
+
+        script_start(&script, steps);
+        context = connect_for_good(&script);
+        spebroker_set_timeout(context, 10000);
+        assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_TIMEOUT);
+        assert_int_equal(spebroker_acquire(context, same, 0, &lease), SPEBROKER_TIMEOUT);
+        spebroker_set_timeout(context, SPEBROKER_TIMEOUT_USEC);
+        assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_REFUSED);
+        spebroker_set_timeout(context, 10000);
+        assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_TIMEOUT);
+        spebroker_set_timeout(context, SPEBROKER_TIMEOUT_USEC);
+        assert_int_equal(spebroker_acquire(context, more, 0, &lease), 0);
+        spebroker_lease_unref(lease);
+        spebroker_unref(context);
+        script_finish(&script);
+}
+
 typedef int (*CallFn)(struct spebroker *context, const struct spebroker_request *request);
 
 static int call_acquire(struct spebroker *context, const struct spebroker_request *request) {
@@ -254,9 +286,11 @@ static void test_unknown(_unused_ void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_query), cmocka_unit_test(test_acquire), cmocka_unit_test(test_request),
-                cmocka_unit_test(test_wait),  cmocka_unit_test(test_update),  cmocka_unit_test(test_release),
-                cmocka_unit_test(test_idle),  cmocka_unit_test(test_in_vain), cmocka_unit_test(test_unknown),
+                cmocka_unit_test(test_query),    cmocka_unit_test(test_acquire),
+                cmocka_unit_test(test_request),  cmocka_unit_test(test_wait),
+                cmocka_unit_test(test_update),   cmocka_unit_test(test_release),
+                cmocka_unit_test(test_idle),     cmocka_unit_test(test_in_vain),
+                cmocka_unit_test(test_in_doubt), cmocka_unit_test(test_unknown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
