@@ -37,7 +37,7 @@ typedef struct Entry {
         uint64_t start_time;
         int fd; /* -1: its leases' owner holds it */
         bool used;
-        bool doubtful;           /* systemd has more than one of that name */
+        bool doubtful;           /* systemd has more than one of that name, or not that process */
         uint64_t since_usec;     /* CLOCK_MONOTONIC: it has no leases */
         TAILQ_ENTRY(Entry) link; /* handed, or lingering */
 } Entry;
@@ -274,8 +274,8 @@ OwnerStore *owner_store_free(OwnerStore *store) {
         return NULL;
 }
 
-int owner_store_find(const OwnerStore *store, pid_t pid, uint64_t start_time, Owner **ret_owner) {
-        const Entry *entry = find(store, pid, start_time);
+int owner_store_find(OwnerStore *store, pid_t pid, uint64_t start_time, Owner **ret_owner) {
+        Entry *entry = find(store, pid, start_time);
         _cleanup_(owner_freep) Owner *owner = NULL;
         int r;
 
@@ -283,10 +283,12 @@ int owner_store_find(const OwnerStore *store, pid_t pid, uint64_t start_time, Ow
                 return OWNER_STORE_E_NONE;
 
         r = owner_new_pidfd(entry->fd, &owner);
-        if (r)
-                return r < 0 ? r : OWNER_STORE_E_GONE;
-        if (owner->pid != pid || owner->start_time != start_time)
-                return OWNER_STORE_E_GONE;
+        if (r < 0)
+                return r;
+        if (r > 0 || owner->pid != pid || owner->start_time != start_time) {
+                entry->doubtful = true;
+                return OWNER_STORE_E_NONE;
+        }
 
         *ret_owner = steal_ptr(owner);
         return 0;

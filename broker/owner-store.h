@@ -21,8 +21,7 @@
 
 enum {
         _OWNER_STORE_E_SUCCESS,
-        OWNER_STORE_E_NONE, /* there is none of that name */
-        OWNER_STORE_E_GONE, /* there is: that process is dead, or is another one */
+        OWNER_STORE_E_NONE, /* there is none of that name, or it is not that process, or that is dead */
 };
 
 typedef struct OwnerStore OwnerStore;
@@ -42,7 +41,7 @@ OwnerStore *owner_store_free(OwnerStore *store);
 DEFINE_CLEANUP(OwnerStore *, owner_store_free)
 
 /* The process that was stored under this name. */
-int owner_store_find(const OwnerStore *store, pid_t pid, uint64_t start_time, Owner **ret_owner);
+int owner_store_find(OwnerStore *store, pid_t pid, uint64_t start_time, Owner **ret_owner);
 /* @owner (borrowed) has leases from now on. Storing it anew is no news. */
 void owner_store_add(OwnerStore *store, const Owner *owner);
 /* @owner has none any more: its pidfd is the store's now, if that keeps it for a while. */

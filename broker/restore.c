@@ -50,8 +50,6 @@ static int find_owner(Manager *manager, const LeaseRecordOwner *said, LeaseReque
         }
 
         r = owner_store_find(manager->owner_store, said->pid, said->start_time, &request->fresh);
-        if (r == OWNER_STORE_E_GONE)
-                return OWNER_E_NO_PROCESS;
         if (r == OWNER_STORE_E_NONE)
                 r = open_process(said, &request->fresh);
         if (r)
