@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Saved assignments. What is read is believed only if it is exactly what we would have written: every member,
- * no other, no CPU twice. A file that is not is neither repaired nor dropped, but set aside with the reason,
- * so that the operator can look at it and the broker starts. The table changes only after the whole file was
+ * Saved assignments. What is read is believed only if it is what we would have written: every member, in its
+ * range, no CPU twice. A file that is not is neither repaired nor dropped, but set aside with the reason, so
+ * that the operator can look at it and the broker starts. The table changes only after the whole file was
  * good.
+ *
+ * Members that this build does not know mean nothing to it, and are kept for the one that wrote them: whoever
+ * writes the file anew takes them over from the one that is there. An element's go when it becomes another
+ * one.
  */
 
 #include <errno.h>
@@ -12,6 +16,7 @@
 #include <string.h>
 
 #include "broker/assignment-store.h"
+#include "broker/member.h"
 #include "broker/request.h"
 #include "util/cleanup.h"
 #include "util/error.h"
@@ -34,7 +39,137 @@ const char *assignment_store_path(AssignmentOrigin origin) {
                                                    : ASSIGNMENT_STORE_PERSISTENT_PATH;
 }
 
-static void write_assignment(JsonWriter *w, const Assignment *a) {
+static const char *const root_members[] = {"version", "bootId", "assignments", NULL};
+static const char *const element_members[] = {"cpus", "owner", "vm", "origin", "untilUSec", NULL};
+
+/* What one element says; @vm is the element's. */
+typedef struct Element {
+        CpuSet cpus;
+        AssignmentOwner owner;
+        const char *vm;
+        uint64_t until_usec;
+} Element;
+
+/* NULL, or the reason why @object is no element of @origin's file. */
+static const char *read_element(struct json_object *object, AssignmentOrigin origin, Element *ret_element) {
+        const char *owner, *said_origin;
+        MemberReader reader;
+        Element element;
+
+        member_reader_init(&reader, object, "an assignment is not an object");
+        member_get_cpus(&reader, "cpus", "cpus is not a list of CPUs", &element.cpus);
+        owner = member_get_string(&reader, "owner", "owner is not an owner");
+        element.owner = owner ? assignment_owner_from_string(owner) : _ASSIGNMENT_OWNER_INVALID;
+        member_require(&reader, element.owner >= 0, "owner is not an owner");
+        element.vm = member_get_optional_string(&reader, "vm", "vm is not a VM's name");
+        member_require(&reader, !element.vm || request_vm_name_is_valid(element.vm), "vm is not a VM's name");
+        member_require(&reader,
+                       !element.vm || element.owner == ASSIGNMENT_OWNER_GUEST ||
+                               element.owner == ASSIGNMENT_OWNER_ANY,
+                       "a VM is named for an owner that is not guest or any");
+        said_origin = member_get_string(&reader, "origin", "origin is another file's");
+        member_require(&reader, said_origin && assignment_origin_from_string(said_origin) == origin,
+                       "origin is another file's");
+        element.until_usec = member_get_time(&reader, "untilUSec", "untilUSec is not a time");
+
+        *ret_element = element;
+        return reader.fault;
+}
+
+/* NULL, or the reason why @root is no such file. The list is NULL if it is another boot's, and says nothing.
+ */
+static const char *read_root(struct json_object *root, AssignmentOrigin origin, const char *boot_id,
+                             struct json_object **ret_list) {
+        struct json_object *list;
+        const char *said_boot_id;
+        MemberReader reader;
+
+        member_reader_init(&reader, root, "not an object");
+        (void)member_get_int(&reader, "version", FORMAT_VERSION, FORMAT_VERSION, "of another version");
+        said_boot_id = member_get_string(&reader, "bootId", "bootId is not a boot's id");
+        list = member_get_array(&reader, "assignments", "assignments is not a list");
+        if (reader.fault)
+                return reader.fault;
+
+        *ret_list = origin == ASSIGNMENT_ORIGIN_RUNTIME && strcmp(said_boot_id, boot_id) != 0 ? NULL : list;
+        return NULL;
+}
+
+/* What the file that is there holds for another build: its own members, and those of elements. */
+typedef struct Kept {
+        struct json_object *root;
+        struct json_object *by_cpu[CPUSET_MAX]; /* elements by their lowest CPU; the root's */
+} Kept;
+
+static Kept *kept_free(Kept *kept) {
+        if (kept)
+                json_object_put(kept->root);
+        free(kept);
+        return NULL;
+}
+DEFINE_CLEANUP(Kept *, kept_free)
+
+/* A file that is not good, or of another boot, holds nothing. */
+static int kept_new(int root_fd, AssignmentOrigin origin, const char *boot_id, Kept **ret_kept) {
+        _cleanup_(kept_freep) Kept *kept = calloc(1, sizeof(*kept));
+        _cleanup_(json_object_putp) struct json_object *root = NULL;
+        _cleanup_(freep) char *data = NULL;
+        struct json_object *list;
+        size_t n;
+        int r;
+
+        if (!kept)
+                return -ENOMEM;
+        r = fs_read_all(root_fd, assignment_store_path(origin), FILE_SIZE_MAX, &data, &n);
+        if (r == 0)
+                r = json_read(data, n, &root, NULL);
+        if (r < 0)
+                return r;
+        if (r == 0 && !read_root(root, origin, boot_id, &list) && list) {
+                for (size_t i = 0; i < json_object_array_length(list); i++) {
+                        struct json_object *object = json_object_array_get_idx(list, i);
+                        Element element;
+
+                        if (!read_element(object, origin, &element))
+                                kept->by_cpu[cpuset_next(&element.cpus, 0)] = object;
+                }
+                kept->root = steal_ptr(root);
+        }
+
+        *ret_kept = steal_ptr(kept);
+        return 0;
+}
+
+static bool is_known(const char *const *names, const char *name) {
+        for (; *names; names++)
+                if (strcmp(*names, name) == 0)
+                        return true;
+
+        return false;
+}
+
+/* Writes the members of @object that are not among @known. */
+static void write_others(JsonWriter *w, struct json_object *object, const char *const *known) {
+        json_object_object_foreach(object, name, value) {
+                if (!is_known(known, name))
+                        json_write_member(w, name, value);
+        }
+}
+
+/* The element that @a was; NULL: it was not there, or was another one. */
+static struct json_object *kept_find(const Kept *kept, const Assignment *a) {
+        struct json_object *object = kept->by_cpu[cpuset_next(&a->cpus, 0)];
+        Element element;
+
+        if (!object || read_element(object, a->origin, &element) || !cpuset_equal(&element.cpus, &a->cpus) ||
+            element.owner != a->owner || element.until_usec != a->until_usec || !element.vm != !a->vm ||
+            (a->vm && strcmp(element.vm, a->vm) != 0))
+                return NULL;
+
+        return object;
+}
+
+static void write_assignment(JsonWriter *w, const Assignment *a, struct json_object *before) {
         json_write_object_begin(w, NULL);
         json_write_cpuset(w, "cpus", &a->cpus);
         json_write_string(w, "owner", assignment_owner_to_string(a->owner));
@@ -44,11 +179,14 @@ static void write_assignment(JsonWriter *w, const Assignment *a) {
                 json_write_null(w, "untilUSec");
         else
                 json_write_int(w, "untilUSec", (int64_t)a->until_usec);
+        if (before)
+                write_others(w, before, element_members);
         json_write_object_end(w);
 }
 
+/* @kept: what the file that is there holds for another build, or NULL. */
 static int write_file(const AssignmentTable *table, AssignmentOrigin origin, const char *boot_id,
-                      Buffer *buffer) {
+                      const Kept *kept, Buffer *buffer) {
         JsonWriter w;
         int r;
 
@@ -59,8 +197,11 @@ static int write_file(const AssignmentTable *table, AssignmentOrigin origin, con
         json_write_array_begin(&w, "assignments");
         for (size_t i = 0; i < table->n; i++)
                 if (table->entries[i]->origin == origin)
-                        write_assignment(&w, table->entries[i]);
+                        write_assignment(&w, table->entries[i],
+                                         kept ? kept_find(kept, table->entries[i]) : NULL);
         json_write_array_end(&w);
+        if (kept && kept->root)
+                write_others(&w, kept->root, root_members);
         json_write_object_end(&w);
         r = json_writer_finish(&w);
         return r < 0 ? r : buffer_append(buffer, "\n", 1);
@@ -70,10 +211,16 @@ int assignment_store_save(int root_fd, const AssignmentTable *table, AssignmentO
                           const char *boot_id) {
         _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(FILE_SIZE_MAX);
         const char *path = assignment_store_path(origin);
+        _cleanup_(kept_freep) Kept *kept = NULL;
         char directory[64];
         int r;
 
-        r = write_file(table, origin, boot_id, &buffer);
+        r = kept_new(root_fd, origin, boot_id, &kept);
+        if (r < 0)
+                return r;
+        r = write_file(table, origin, boot_id, kept, &buffer);
+        if (r == -ENOBUFS) /* what is ours has room; see FILE_SIZE_MAX */
+                r = write_file(table, origin, boot_id, NULL, &buffer);
         if (r < 0)
                 return r;
         (void)snprintf(directory, sizeof(directory), "%.*s", (int)(strrchr(path, '/') - path), path);
@@ -83,118 +230,38 @@ int assignment_store_save(int root_fd, const AssignmentTable *table, AssignmentO
         return fs_write_atomic(root_fd, path, buffer.data + buffer.start, buffer_pending(&buffer), FILE_MODE);
 }
 
-/* The member @name of @object if it is of @type; JSON's null is json_type_null. */
-static bool get(struct json_object *object, const char *name, enum json_type type,
-                struct json_object **ret_value) {
-        struct json_object *value;
-
-        if (!json_object_object_get_ex(object, name, &value) || !json_object_is_type(value, type))
-                return false;
-        *ret_value = value;
-        return true;
-}
-
-static bool get_string(struct json_object *object, const char *name, const char **ret_text) {
-        struct json_object *value;
-
-        if (!get(object, name, json_type_string, &value))
-                return false;
-        *ret_text = json_object_get_string(value);
-        return true;
-}
-
-/* As get_string(), where null is a good value too. */
-static bool get_optional_string(struct json_object *object, const char *name, const char **ret_text) {
-        struct json_object *value;
-
-        *ret_text = NULL;
-        return get(object, name, json_type_null, &value) || get_string(object, name, ret_text);
-}
-
-static bool get_until(struct json_object *object, uint64_t *ret_usec) {
-        struct json_object *value;
-
-        *ret_usec = UINT64_MAX;
-        if (get(object, "untilUSec", json_type_null, &value))
-                return true;
-        if (!get(object, "untilUSec", json_type_int, &value) || json_object_get_int64(value) < 0)
-                return false;
-        *ret_usec = (uint64_t)json_object_get_int64(value);
-        return true;
-}
-
-static bool get_cpus(struct json_object *object, CpuSet *ret_cpus) {
-        const char *text;
-
-        return get_string(object, "cpus", &text) && cpuset_parse(text, strlen(text), ret_cpus) == 0 &&
-               !cpuset_is_empty(ret_cpus);
-}
-
-static bool get_owner(struct json_object *object, AssignmentOwner *ret_owner) {
-        const char *text;
-
-        if (!get_string(object, "owner", &text))
-                return false;
-        *ret_owner = assignment_owner_from_string(text);
-        return *ret_owner >= 0;
-}
-
 /* Adds one element to @table. @taken are the CPUs of those before it. */
 static int parse_assignment(struct json_object *object, AssignmentOrigin origin, CpuSet *taken,
                             AssignmentTable *table, const char **ret_reason) {
-        const char *vm, *origin_text;
-        AssignmentOwner owner;
-        uint64_t until_usec;
-        CpuSet cpus;
+        const char *reason;
+        Element element;
 
-        *ret_reason = "an assignment has not exactly the members cpus, owner, vm, origin, untilUSec";
-        if (!json_object_is_type(object, json_type_object) || json_object_object_length(object) != 5)
+        reason = read_element(object, origin, &element);
+        if (!reason && cpuset_intersects(&element.cpus, taken))
+                reason = "a CPU is assigned twice";
+        if (reason) {
+                *ret_reason = reason;
                 return ASSIGNMENT_STORE_E_SET_ASIDE;
-        *ret_reason = "cpus is not a list of CPUs";
-        if (!get_cpus(object, &cpus))
-                return ASSIGNMENT_STORE_E_SET_ASIDE;
-        *ret_reason = "a CPU is assigned twice";
-        if (cpuset_intersects(&cpus, taken))
-                return ASSIGNMENT_STORE_E_SET_ASIDE;
-        *ret_reason = "owner is not an owner";
-        if (!get_owner(object, &owner))
-                return ASSIGNMENT_STORE_E_SET_ASIDE;
-        *ret_reason = "vm is not a VM's name";
-        if (!get_optional_string(object, "vm", &vm) || (vm && !request_vm_name_is_valid(vm)))
-                return ASSIGNMENT_STORE_E_SET_ASIDE;
-        *ret_reason = "a VM is named for an owner that is not guest or any";
-        if (vm && owner != ASSIGNMENT_OWNER_GUEST && owner != ASSIGNMENT_OWNER_ANY)
-                return ASSIGNMENT_STORE_E_SET_ASIDE;
-        *ret_reason = "origin is another file's";
-        if (!get_string(object, "origin", &origin_text) ||
-            assignment_origin_from_string(origin_text) != origin)
-                return ASSIGNMENT_STORE_E_SET_ASIDE;
-        *ret_reason = "untilUSec is not a time";
-        if (!get_until(object, &until_usec))
-                return ASSIGNMENT_STORE_E_SET_ASIDE;
+        }
 
-        cpuset_or(taken, &cpus);
-        return assignment_table_set(table, &cpus, owner, vm, origin, until_usec);
+        cpuset_or(taken, &element.cpus);
+        return assignment_table_set(table, &element.cpus, element.owner, element.vm, origin,
+                                    element.until_usec);
 }
 
 static int parse_root(struct json_object *root, AssignmentOrigin origin, const char *boot_id,
                       AssignmentTable *table, const char **ret_reason) {
-        struct json_object *version, *list;
+        struct json_object *list;
         CpuSet taken = CPUSET_NULL;
-        const char *boot;
+        const char *reason;
 
-        *ret_reason = "not exactly the members version, bootId, assignments";
-        if (!json_object_is_type(root, json_type_object) || json_object_object_length(root) != 3 ||
-            !get(root, "version", json_type_int, &version) || !get_string(root, "bootId", &boot) ||
-            !get(root, "assignments", json_type_array, &list))
+        reason = read_root(root, origin, boot_id, &list);
+        if (reason) {
+                *ret_reason = reason;
                 return ASSIGNMENT_STORE_E_SET_ASIDE;
-        *ret_reason = "of another version";
-        if (json_object_get_int64(version) != FORMAT_VERSION)
-                return ASSIGNMENT_STORE_E_SET_ASIDE;
-        if (origin == ASSIGNMENT_ORIGIN_RUNTIME && strcmp(boot, boot_id) != 0)
-                return 0;
+        }
 
-        for (size_t i = 0; i < json_object_array_length(list); i++) {
+        for (size_t i = 0; list && i < json_object_array_length(list); i++) {
                 int r = parse_assignment(json_object_array_get_idx(list, i), origin, &taken, table,
                                          ret_reason);
 

@@ -7,6 +7,10 @@
  *
  *   {"version":1,"bootId":"...","assignments":[{"cpus":"0-3","owner":"guest","vm":null,"origin":"runtime",
  *    "untilUSec":null}]}
+ *
+ * Members that this build does not know, of the whole or of an element, are written back as long as what they
+ * stand in is the same, so that a newer build finds its own again after a downgrade; whatever an older build
+ * must understand raises the version.
  */
 
 #include <stddef.h>

@@ -349,13 +349,16 @@ static void write_name(JsonWriter *writer, const char *name) {
         writer->has_members &= ~level_bit(writer);
 }
 
+void json_write_member(JsonWriter *writer, const char *name, struct json_object *value) {
+        if (writer->error < 0)
+                return;
+
+        write_name(writer, name);
+        json_write_json(writer, NULL, value);
+}
+
 void json_write_members(JsonWriter *writer, struct json_object *object) {
-        json_object_object_foreach(object, name, value) {
-                if (writer->error < 0)
-                        return;
-                write_name(writer, name);
-                json_write_json(writer, NULL, value);
-        }
+        json_object_object_foreach(object, name, value) json_write_member(writer, name, value);
 }
 
 static void write_json_object(JsonWriter *writer, const char *key, struct json_object *object) {

@@ -58,5 +58,7 @@ void json_write_string_n(JsonWriter *writer, const char *key, const char *value,
 void json_write_cpuset(JsonWriter *writer, const char *key, const CpuSet *set);
 /* A json-c tree, as one value. Its strings and names may be any bytes, as above. */
 void json_write_json(JsonWriter *writer, const char *key, struct json_object *value);
-/* All members of a json-c object, as members of the one that is being written. */
+/* The same, as a member of the object that is being written whose name may be any bytes. */
+void json_write_member(JsonWriter *writer, const char *name, struct json_object *value);
+/* All members of a json-c object. */
 void json_write_members(JsonWriter *writer, struct json_object *object);

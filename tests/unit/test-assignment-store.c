@@ -119,10 +119,6 @@ static void test_nothing(void **state) {
         "{\"cpus\":" c ",\"owner\":" o ",\"vm\":" v ",\"origin\":" g ",\"untilUSec\":" u "}"
 #define GOOD(c) ENTRY(c, "\"any\"", "\"a\"", "\"persistent\"", "5")
 
-static const char members[] = "not exactly the members version, bootId, assignments";
-static const char entry_members[] =
-        "an assignment has not exactly the members cpus, owner, vm, origin, untilUSec";
-
 static void test_bad(_unused_ void **state) {
         static const struct {
                 const char *text;
@@ -133,20 +129,22 @@ static void test_bad(_unused_ void **state) {
                 {FILE_OF("[]") "x", NULL},
                 {FILE_OF("[],\"version\":1"), NULL},
                 {FILE_OF("[" GOOD("\"0\"") ""), NULL},
-                {"null", members},
-                {"[]", members},
-                {"{}", members},
-                {FILE_OF("[],\"x\":1"), members},
-                {FILE_OF("{}"), members},
-                {FILE_OF("null"), members},
-                {"{\"version\":1,\"bootId\":null,\"assignments\":[]}", members},
-                {"{\"version\":1.0,\"bootId\":\"\",\"assignments\":[]}", members},
+                {"null", "not an object"},
+                {"[]", "not an object"},
+                {"{}", "of another version"},
+                {"{\"version\":1}", "bootId is not a boot's id"},
+                {FILE_OF("{}"), "assignments is not a list"},
+                {FILE_OF("null"), "assignments is not a list"},
+                {"{\"version\":1,\"bootId\":null,\"assignments\":[]}", "bootId is not a boot's id"},
+                {"{\"version\":1.0,\"bootId\":\"\",\"assignments\":[]}", "of another version"},
                 {"{\"version\":2,\"bootId\":\"\",\"assignments\":[]}", "of another version"},
-                {FILE_OF("[null]"), entry_members},
-                {FILE_OF("[{}]"), entry_members},
+                {FILE_OF("[null]"), "an assignment is not an object"},
+                {FILE_OF("[{}]"), "cpus is not a list of CPUs"},
+                {FILE_OF("[{\"cpus\":\"0\"}]"), "owner is not an owner"},
+                {FILE_OF("[{\"cpus\":\"0\",\"owner\":\"any\"}]"), "vm is not a VM's name"},
+                {FILE_OF("[{\"cpus\":\"0\",\"owner\":\"any\",\"vm\":null}]"), "origin is another file's"},
                 {FILE_OF("[{\"cpus\":\"0\",\"owner\":\"any\",\"vm\":null,\"origin\":\"persistent\"}]"),
-                 entry_members},
-                {FILE_OF("[" GOOD("\"0\",\"x\":1") "]"), entry_members},
+                 "untilUSec is not a time"},
                 {FILE_OF("[{\"cpus\":\"0\",\"owner\":\"any\",\"vm\":null,\"origin\":\"persistent\",\"x\":1}"
                          "]"),
                  "untilUSec is not a time"},
@@ -246,8 +244,8 @@ static void test_set_aside(void **state) {
         tree_put(tree, RUNTIME, "{}");
         assert_set_aside(tree, ASSIGNMENT_ORIGIN_RUNTIME,
                          "/" RUNTIME
-                         ": not exactly the members version, bootId, assignments; its assignments "
-                         "do not count, and it cannot be renamed: Is a directory");
+                         ": of another version; its assignments do not count, and it cannot be renamed: Is "
+                         "a directory");
 }
 
 /* Every prefix of a good file is set aside, none of them half believed. */
@@ -264,6 +262,117 @@ static void test_torn(_unused_ void **state) {
                         ASSIGNMENT_STORE_E_SET_ASIDE);
                 assert_int_equal(table.n, 0);
         }
+
+        /* And of a damaged one it is what the file says, or nothing. */
+        for (size_t i = 0; i < strlen(good); i++)
+                for (unsigned bit = 0; bit < 8; bit++) {
+                        _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL;
+                        char text[sizeof(good)];
+                        const char *reason = NULL;
+                        int r;
+
+                        memcpy(text, good, sizeof(good));
+                        text[i] = (char)(good[i] ^ 1 << bit);
+                        r = assignment_store_parse(text, strlen(good), ASSIGNMENT_ORIGIN_PERSISTENT, BOOT,
+                                                   &table, &reason);
+                        assert_true(r == 0 || (r == ASSIGNMENT_STORE_E_SET_ASIDE && reason && table.n == 0));
+                }
+}
+
+#define LATER(c, more) \
+        "{\"cpus\":" c ",\"owner\":\"any\",\"vm\":null,\"origin\":\"persistent\",\"untilUSec\":null" more "}"
+
+/* What another build says beside what we know stays with what it is said of. */
+static void test_unknown(void **state) {
+        static const char later[] =
+                "{\"version\":1,\"new\":[1],\"bootId\":\"" BOOT "\",\"assignments\":["
+                "{\"why\":\"audit\",\"cpus\":\"0-3\",\"owner\":\"guest\",\"vm\":\"a\",\"origin\":"
+                "\"persistent\","
+                "\"untilUSec\":null}," LATER("\"8-9\"", ",\"who\":\"me\"") "],\"\\\"\":null}";
+        _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL;
+        const Tree *tree = *state;
+
+        tree_put(tree, PERSISTENT, later);
+        load(tree, ASSIGNMENT_ORIGIN_PERSISTENT, BOOT, &table);
+        assert_int_equal(table.n, 2);
+
+        /* Another one beside them, and one of them another. */
+        set(&table, "6", ASSIGNMENT_OWNER_NONE, NULL, ASSIGNMENT_ORIGIN_PERSISTENT, UINT64_MAX);
+        set(&table, "9", ASSIGNMENT_OWNER_HOST, NULL, ASSIGNMENT_ORIGIN_PERSISTENT, UINT64_MAX);
+        assert_int_equal(assignment_store_save(tree->fd, &table, ASSIGNMENT_ORIGIN_PERSISTENT, BOOT), 0);
+        assert_file(tree, PERSISTENT,
+                    "{\"version\":1,\"bootId\":\"" BOOT "\",\"assignments\":["
+                    "{\"cpus\":\"0-3\",\"owner\":\"guest\",\"vm\":\"a\",\"origin\":\"persistent\","
+                    "\"untilUSec\":null,\"why\":\"audit\"},"
+                    "{\"cpus\":\"6\",\"owner\":\"none\",\"vm\":null,\"origin\":\"persistent\","
+                    "\"untilUSec\":null},"
+                    "{\"cpus\":\"8\",\"owner\":\"any\",\"vm\":null,\"origin\":\"persistent\","
+                    "\"untilUSec\":null},"
+                    "{\"cpus\":\"9\",\"owner\":\"host\",\"vm\":null,\"origin\":\"persistent\","
+                    "\"untilUSec\":null}],\"new\":[1],\"\\\"\":null}\n");
+}
+
+/* What is said of other CPUs, or another owner, VM or time, was said of another one; of another boot, or in a
+ * file that is not good, nothing is. */
+static void test_unknown_of_others(void **state) {
+        static const char *const texts[] = {
+                FILE_OF("[{\"cpus\":\"0-1\",\"owner\":\"any\",\"vm\":null,\"origin\":\"runtime\","
+                        "\"untilUSec\":null,\"x\":1}]"),
+                FILE_OF("[{\"cpus\":\"0\",\"owner\":\"none\",\"vm\":null,\"origin\":\"runtime\","
+                        "\"untilUSec\":null,\"x\":1}]"),
+                FILE_OF("[{\"cpus\":\"0\",\"owner\":\"any\",\"vm\":\"a\",\"origin\":\"runtime\","
+                        "\"untilUSec\":null,\"x\":1}]"),
+                FILE_OF("[{\"cpus\":\"0\",\"owner\":\"any\",\"vm\":null,\"origin\":\"runtime\","
+                        "\"untilUSec\":7,\"x\":1}]"),
+                "{\"version\":1,\"bootId\":\"" OTHER_BOOT "\",\"assignments\":[],\"x\":1}",
+                "{\"version\":2,\"bootId\":\"" BOOT "\",\"assignments\":[],\"x\":1}",
+                "x",
+        };
+        _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL;
+        const Tree *tree = *state;
+
+        set(&table, "0", ASSIGNMENT_OWNER_ANY, NULL, ASSIGNMENT_ORIGIN_RUNTIME, UINT64_MAX);
+        for (size_t i = 0; i < ELEMENTS_OF(texts); i++) {
+                tree_put(tree, RUNTIME, texts[i]);
+                assert_int_equal(assignment_store_save(tree->fd, &table, ASSIGNMENT_ORIGIN_RUNTIME, BOOT), 0);
+                assert_file(tree, RUNTIME,
+                            FILE_OF("[{\"cpus\":\"0\",\"owner\":\"any\",\"vm\":null,\"origin\":\"runtime\","
+                                    "\"untilUSec\":null}]") "\n");
+        }
+}
+
+/* However much another build has said, there is room for what we say. */
+static void test_unknown_too_long(void **state) {
+        enum { LENGTH = (8 << 20) - 200 };
+        _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL;
+        const Tree *tree = *state;
+        char *text = malloc(LENGTH + 200);
+        struct stat st;
+        int n;
+
+        assert_non_null(text);
+        n = sprintf(text, "{\"version\":1,\"bootId\":\"" BOOT "\",\"assignments\":[],\"x\":\"");
+        memset(text + n, 'x', LENGTH - (size_t)n);
+        strcpy(text + LENGTH, "\"}");
+        tree_put(tree, PERSISTENT, text);
+        free(text);
+
+        load(tree, ASSIGNMENT_ORIGIN_PERSISTENT, BOOT, &table);
+        set(&table, "0", ASSIGNMENT_OWNER_ANY, NULL, ASSIGNMENT_ORIGIN_PERSISTENT, UINT64_MAX);
+        assert_int_equal(assignment_store_save(tree->fd, &table, ASSIGNMENT_ORIGIN_PERSISTENT, BOOT), 0);
+        assert_int_equal(fstatat(tree->fd, PERSISTENT, &st, 0), 0);
+        assert_in_range(st.st_size, LENGTH, 8 << 20);
+
+        for (unsigned cpu = 2; cpu < 16; cpu += 2) {
+                char list[8], vm[8];
+
+                (void)snprintf(list, sizeof(list), "%u", cpu);
+                (void)snprintf(vm, sizeof(vm), "v%u", cpu);
+                set(&table, list, ASSIGNMENT_OWNER_ANY, vm, ASSIGNMENT_ORIGIN_PERSISTENT, UINT64_MAX);
+        }
+        assert_int_equal(assignment_store_save(tree->fd, &table, ASSIGNMENT_ORIGIN_PERSISTENT, BOOT), 0);
+        assert_int_equal(fstatat(tree->fd, PERSISTENT, &st, 0), 0);
+        assert_in_range(st.st_size, 1, 2000);
 }
 
 /* An eighth of the largest table there can be takes less than an eighth of the bound on the file. */
@@ -315,6 +424,9 @@ int main(void) {
                 cmocka_unit_test(test_bad),
                 cmocka_unit_test_setup_teardown(test_set_aside, tree_setup, tree_teardown),
                 cmocka_unit_test(test_torn),
+                cmocka_unit_test_setup_teardown(test_unknown, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_unknown_of_others, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_unknown_too_long, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_large, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_save_fails, tree_setup, tree_teardown),
         };
