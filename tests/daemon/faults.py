@@ -9,6 +9,7 @@
 
 import collections
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -101,6 +102,11 @@ class Faults:
         self.broker.process.send_signal(signal.SIGCONT)
 
 
+def number(name):
+    """Of the errno of this name."""
+    return getattr(errno, name)
+
+
 def descriptors(broker):
     """What the daemon holds open, and how many of each kind: to be compared with what it holds later."""
     found = collections.Counter()
@@ -108,3 +114,12 @@ def descriptors(broker):
         with contextlib.suppress(FileNotFoundError):  # the one of a connection that ends just now
             found[re.sub(r"\d+", "N", os.readlink(entry))] += 1
     return found
+
+
+def wait_for_descriptors(broker, expected):
+    """Waits until it holds those open, and nothing else."""
+    try:
+        harness.wait_for(lambda: descriptors(broker) == expected, "all else is closed")
+    except AssertionError:
+        found = descriptors(broker)
+        raise AssertionError(f"open: {dict(found - expected)}, not open: {dict(expected - found)}") from None

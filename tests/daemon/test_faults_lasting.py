@@ -48,7 +48,7 @@ class LastingTest(harness.TestCase):
         self.daemon.call("Release", leaseId=lease["leaseId"])
         vmm.kill()
         self.assert_idle(self.daemon)
-        harness.wait_for(lambda: faults.descriptors(self.daemon) == self.before, "all else is closed")
+        faults.wait_for_descriptors(self.daemon, self.before)
 
     def is_answered(self):
         try:

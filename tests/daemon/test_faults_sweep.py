@@ -107,7 +107,7 @@ class SweepTest(harness.TestCase):
         self.faults.clear()
         self.assertIsNone(self.daemon.process.poll(), "the daemon has gone")
         self.clean()
-        harness.wait_for(lambda: faults.descriptors(self.daemon) == self.before, "all else is closed")
+        faults.wait_for_descriptors(self.daemon, self.before)
         self.assertEqual(self.files(), self.files_before)
         for method, error in life.errors:
             what = f"{method}: {error or 'closed'} {self.faults.fired()}"
