@@ -275,7 +275,7 @@ int assignment_store_parse(const char *data, size_t n, AssignmentOrigin origin, 
                            AssignmentTable *table, const char **ret_reason) {
         _cleanup_(json_object_putp) struct json_object *root = NULL;
         _cleanup_(assignment_table_deinit) AssignmentTable fresh = ASSIGNMENT_TABLE_NULL;
-        const char *reason;
+        const char *reason = NULL;
         int r;
 
         r = json_read(data, n, &root, NULL);
