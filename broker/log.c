@@ -24,6 +24,7 @@
 #include <systemd/sd-journal.h>
 #include <systemd/sd-messages.h>
 
+#define DELETE     0x7f
 #define LINE_SIZE  2048U
 #define FIELDS_MAX 12U /* of one event, its own three included */
 
@@ -53,6 +54,13 @@ static int send_to_journal(int priority, const char *file, unsigned line, const 
                                "CONFIG_FILE=%s", file, line > 0 ? "CONFIG_LINE=%u" : NULL, line, NULL);
 }
 
+/* A process calls itself what it likes, and shall not write lines of ours. */
+static void clean(char *text) {
+        for (; *text; text++)
+                if ((unsigned char)*text < ' ' || *text == DELETE)
+                        *text = '?';
+}
+
 /* As sd-daemon(3) has it. */
 static void write_prefixed(int priority, const char *text) {
         fprintf(stderr, "<%i>%s\n", priority, text);
@@ -63,6 +71,7 @@ write_line(int priority, const char *file, unsigned line, const char *format, va
         char message[LINE_SIZE], text[2 * LINE_SIZE];
 
         (void)vsnprintf(message, sizeof(message), format, ap);
+        clean(message);
         if (file && line > 0)
                 (void)snprintf(text, sizeof(text), "%s:%u: %s", file, line, message);
         else
@@ -140,6 +149,7 @@ void log_event(int priority, const char *message_id, const LogField *fields, siz
         va_start(ap, format);
         (void)vsnprintf(message, sizeof(message), format, ap);
         va_end(ap);
+        clean(message);
 
         if (!stderr_is_journal())
                 fprintf(stderr, "spe-broker: %s\n", message);

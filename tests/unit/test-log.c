@@ -59,6 +59,21 @@ static void say_event(void) {
         log_event(LOG_NOTICE, "babfd7ad9bb4463c9d9b5dd899cf40bf", fields, 2, "%s is %i", "this", 1);
 }
 
+static void say_forged(void) {
+        log_message(LOG_INFO, "%s may not", "qemu\nspe-broker: \033[2Jall is well\x7f");
+}
+
+static void say_forged_event(void) {
+        log_event(LOG_INFO, "babfd7ad9bb4463c9d9b5dd899cf40bf", NULL, 0, "a%sb", "\r\n");
+}
+
+/* Names of processes and VMs stay in the line that is about them. */
+static void test_one_line(void **state) {
+        (void)state;
+        expect(say_forged, NULL, "spe-broker: qemu?spe-broker: ?[2Jall is well? may not\n");
+        expect(say_forged_event, NULL, "spe-broker: a??b\n");
+}
+
 static void test_lines(void **state) {
         (void)state;
         expect(say_message, NULL, "spe-broker: this is 1\n");
@@ -95,6 +110,7 @@ static void test_long(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_lines),
+                cmocka_unit_test(test_one_line),
                 cmocka_unit_test(test_journal_of_another),
                 cmocka_unit_test(test_long),
         };
