@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "broker/assign.h"
+#include "broker/lease-reason.h"
 #include "broker/manager.h"
 #include "util/spe-interrupt.h"
 
@@ -38,16 +39,15 @@ static void encode_memlock(JsonWriter *w, const Lease *lease) {
         json_write_object_end(w);
 }
 
-/* Time is left while it waits, while it is being revoked, and while it is away. */
+/* Time is left while it waits, while it is being revoked or killed, and while it is away. */
 static void encode_remaining(JsonWriter *w, const Lease *lease) {
         uint64_t now = manager_now_monotonic(lease->owner->manager), deadline = lease_get_deadline(lease);
-        bool counts =
-                deadline != UINT64_MAX && (lease->state == LEASE_STATE_QUEUED || lease_is_holding(lease));
 
-        encode_int_or_null(w, "remainingUSec", counts, deadline > now ? deadline - now : 0);
+        encode_int_or_null(w, "remainingUSec", deadline != UINT64_MAX, deadline > now ? deadline - now : 0);
 }
 
 void encode_lease(JsonWriter *w, const char *key, const Lease *lease) {
+        _cleanup_(freep) char *explained = lease_explain(lease);
         bool there = lease->instance && !lease->away;
 
         json_write_object_begin(w, key);
@@ -66,7 +66,7 @@ void encode_lease(JsonWriter *w, const char *key, const Lease *lease) {
         json_write_int(w, "interrupt", SPE_INTERRUPT);
         json_write_string(w, "mode", lease_mode_to_string(lease->request.policy.mode));
         json_write_string(w, "state", lease_state_to_string(lease->state));
-        json_write_string(w, "reason", lease->reason ?: lease->contention);
+        json_write_string(w, "reason", explained ?: lease->reason); /* without memory, in short */
         json_write_bool(w, "contended", lease->contended);
         json_write_bool(w, "restartRequired", lease->restart_required);
         encode_owner(w, lease->owner->owner);

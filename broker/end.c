@@ -11,13 +11,12 @@
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "broker/encode.h"
 #include "broker/events.h"
-#include "broker/log.h"
+#include "broker/lease-journal.h"
 #include "broker/manager.h"
 #include "broker/settle-contention.h"
 
@@ -57,6 +56,8 @@ void lease_end(Manager *manager, Lease *lease, const char *reason) {
                 assert(false);
         }
 
+        if (lease->state == LEASE_STATE_REVOKING || lease->state == LEASE_STATE_REVOKED)
+                lease_journal_ended(lease, reason);
         if (lease_is_charged(lease)) {
                 manager->counters.leases_ended++;
                 lease_save_end(manager, lease);
@@ -113,9 +114,13 @@ void lease_drop(Lease *lease) {
         lease_free(lease);
 }
 
+/* A point in time, and never the one that stands for none. */
+static uint64_t add_time(uint64_t now, uint64_t usec) {
+        return usec > UINT64_MAX - 1 - now ? UINT64_MAX - 1 : now + usec;
+}
+
 void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const char *reason, bool kill) {
-        uint64_t now = manager_now_monotonic(manager);
-        uint64_t deadline = grace_usec > UINT64_MAX - 1 - now ? UINT64_MAX - 1 : now + grace_usec;
+        uint64_t now = manager_now_monotonic(manager), deadline = add_time(now, grace_usec);
 
         if (lease->state == LEASE_STATE_REVOKED && !kill)
                 return; /* it has nothing left to take */
@@ -132,49 +137,75 @@ void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const cha
         lease_set_reason(lease, reason);
         lease_link_revoking(lease);
         manager_mark_dirty(manager, DIRTY_DEADLINES);
+        if (lease->state == LEASE_STATE_REVOKING)
+                lease_journal_revoking(lease, lease->deadline_usec - now);
         events_lease(manager, lease,
                      lease->state == LEASE_STATE_REVOKED ? LEASE_CHANGE_REVOKED : LEASE_CHANGE_REVOKING);
 }
 
-/* SIGTERM first, SIGKILL after a second grace. By pidfd: never another process. */
+static void stop_killing(Lease *lease) {
+        lease->deadline_usec = UINT64_MAX;
+        lease_unlink_revoking(lease);
+}
+
+/*
+ * SIGTERM first, SIGKILL after a second grace. By pidfd: never another process. One that must not be killed,
+ * as the broker lacks the right, is not tried again until somebody asks for it again.
+ */
 static void kill_owner(Lease *lease, uint64_t now) {
-        const Owner *owner = lease->owner->owner;
         int sig = lease->terminated ? SIGKILL : SIGTERM;
+        int error = 0;
 
-        /* ESRCH: it has ended by itself, and the loop will hear of it. */
-        if (syscall(SYS_pidfd_send_signal, owner->pidfd, sig, NULL, 0) < 0 && errno != ESRCH)
-                log_message(LOG_WARNING, "cannot kill %s (pid %i), which holds lease %s of VM %s: %s",
-                            owner->command, (int)owner->pid, lease->id, lease->request.vm, strerror(errno));
+        if (syscall(SYS_pidfd_send_signal, lease->owner->owner->pidfd, sig, NULL, 0) < 0)
+                error = errno;
+        if (error != ESRCH) /* it has ended by itself, and the loop will hear of it */
+                lease_journal_killed(lease, sig, error);
 
-        if (lease->terminated) {
-                lease->deadline_usec = UINT64_MAX;
-                lease_unlink_revoking(lease);
+        if (error != 0 && error != ESRCH) {
+                lease->terminated = false;
+                stop_killing(lease);
+        } else if (lease->terminated) {
+                stop_killing(lease);
         } else {
                 lease->terminated = true;
-                lease->deadline_usec = now + lease->grace_usec;
+                lease->deadline_usec = add_time(now, lease->grace_usec);
         }
 }
 
-void lease_revoked(Manager *manager, Lease *lease) {
+/* It holds nothing any more, but stays charged. Who has been told of it is told by the caller. */
+static void stop_holding(Manager *manager, Lease *lease) {
         give_back_cpus(manager, lease);
         lease_unlink_away(lease);
         lease->state = LEASE_STATE_REVOKED;
         lease->usable = lease->cpus;
         lease->barred = false;
-        if (!lease->kill) {
-                lease->deadline_usec = UINT64_MAX;
-                lease_unlink_revoking(lease);
-        }
+        if (!lease->kill)
+                stop_killing(lease);
         manager->leases.n_revoked++;
         manager->counters.leases_revoked++;
         manager_mark_dirty(manager, DIRTY_CONTENTION);
+}
+
+static void tell_revoked(Manager *manager, Lease *lease) {
+        lease_journal_revoked(lease);
         events_lease(manager, lease, LEASE_CHANGE_REVOKED);
 }
 
+void lease_revoked(Manager *manager, Lease *lease) {
+        stop_holding(manager, lease);
+        tell_revoked(manager, lease);
+}
+
 void lease_grace_over(Manager *manager, Lease *lease) {
-        if (lease->state == LEASE_STATE_REVOKING)
-                lease_revoked(manager, lease);
+        bool was_holding = lease->state == LEASE_STATE_REVOKING;
+
+        if (was_holding)
+                stop_holding(manager, lease);
         if (lease->kill)
                 kill_owner(lease, manager_now_monotonic(manager));
-        lease_mark_unsaved(lease);
+
+        if (was_holding)
+                tell_revoked(manager, lease);
+        else
+                events_lease(manager, lease, LEASE_CHANGE_UPDATED);
 }

@@ -132,6 +132,7 @@ Lease *lease_free(Lease *lease) {
         lease_request_deinit(&lease->request);
         free(lease->reason);
         free(lease->contention);
+        free(lease->contention_by_lease);
         json_object_put(lease->unknown);
         free(lease);
         return NULL;

@@ -85,6 +85,7 @@ struct Lease {
         bool restart_required; /* its SPU is another one now, and its VM may have enabled the old one */
         bool contended;
         char *contention;             /* by which host session, a sentence; NULL: by none */
+        char *contention_by_lease;    /* and by which other lease, as one of the two is revoked */
         uint64_t affected_generation; /* the settle run in which an assignment took CPUs from it */
         struct json_object *unknown;  /* members of its state file that another build has written, or NULL */
 };

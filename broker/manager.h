@@ -19,6 +19,7 @@
 #include "broker/fdstore.h"
 #include "broker/guest.h"
 #include "broker/host-events.h"
+#include "broker/lease-journal.h"
 #include "broker/lease-save.h"
 #include "broker/lease-store.h"
 #include "broker/lease.h"
@@ -78,6 +79,7 @@ typedef struct Manager {
         OwnerStore *owner_store;
         LeaseStore *lease_store;
         LeaseSaving saving;
+        LeaseJournal lease_journal;
         HostEvents *host_events;
         HostCheck check;
         Model model;

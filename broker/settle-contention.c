@@ -2,9 +2,10 @@
 
 /*
  * A lease is contended for two causes, and both are found here: a host session that stands against it, and
- * for an exclusive one a revoked lease whose guest may go on profiling. Who is contended follows from sums,
- * however many leases and sessions there are; sessions are walked only to name the one that a lease is told
- * of, the oldest.
+ * for an exclusive one a revoked lease whose guest may go on profiling. A revoked one is contended by the
+ * same exclusive one, and by CPU-wide sessions, which its guest may leave with holes as before. Who is
+ * contended follows from sums, however many leases and sessions there are; they are walked only to name the
+ * one that a lease is told of, the oldest.
  */
 
 #include "broker/settle-contention.h"
@@ -18,13 +19,14 @@
 #include "broker/session-journal.h"
 #include "broker/session-table.h"
 
-/* So many sessions are looked at in one pass to name those that stand against leases. */
+/* So many sessions and leases are looked at in one pass to name those that stand against leases. */
 #define NAMING_MAX 100000U
 
 typedef struct Pass {
         Manager *manager;
         CpuSet guest_cpus; /* those that assignments keep for guests */
         CpuSet revoked;    /* where revoked leases are */
+        CpuSet revoked_unshared;
         unsigned naming_left;
 } Pass;
 
@@ -43,6 +45,7 @@ static bool is_protected(const Lease *lease) {
 /* The oldest session that stands against @lease, and where; NULL: none could be found in the time there is.
  */
 static const Session *find_session(Pass *pass, const Lease *lease, CpuSet *ret_cpus) {
+        bool revoked = lease->state == LEASE_STATE_REVOKED;
         const Session *session;
 
         TAILQ_FOREACH(session, &pass->manager->sessions.all, link) {
@@ -51,7 +54,7 @@ static const Session *find_session(Pass *pass, const Lease *lease, CpuSet *ret_c
                 if (pass->naming_left == 0)
                         return NULL;
                 pass->naming_left--;
-                if (session->facts.entering)
+                if (session->facts.entering || (revoked && session->kind != SESSION_KIND_CPU))
                         continue;
                 session_conflicts(session->kind, &session->reach, of_owner, lease->request.policy.mode,
                                   &lease->cpus, &pass->guest_cpus, ret_cpus);
@@ -85,12 +88,65 @@ static char *name_session(const Session *session, const CpuSet *cpus, const CpuS
         return n < 0 ? NULL : sentence;
 }
 
+/* Of a revoked lease and an exclusive one on the same CPUs, the other one than @lease; NULL: none could be
+ * found in the time there is. */
+static const Lease *find_lease(Pass *pass, const Lease *lease) {
+        bool revoked = lease->state == LEASE_STATE_REVOKED;
+        const Lease *other;
+
+        TAILQ_FOREACH(other, &pass->manager->leases.all, link) {
+                bool stands = revoked ? lease_is_holding(other) &&
+                                                other->request.policy.mode == LEASE_MODE_EXCLUSIVE
+                                      : other->state == LEASE_STATE_REVOKED;
+
+                if (pass->naming_left == 0)
+                        return NULL;
+                pass->naming_left--;
+                if (stands && cpuset_intersects(&other->cpus, &lease->cpus))
+                        return other;
+        }
+
+        return NULL;
+}
+
+/* The sentence that @lease is told of it; NULL without memory. */
+static char *name_lease(const Lease *lease, const Lease *other) {
+        bool revoked = lease->state == LEASE_STATE_REVOKED;
+        char text[CPUSET_TEXT_MAX], *sentence;
+        CpuSet cpus = lease->cpus;
+        int n;
+
+        if (!other)
+                return strdup(revoked ? "others have exclusive leases of its CPUs"
+                                      : "VMs whose leases are revoked may go on profiling on its CPUs");
+
+        cpuset_and(&cpus, &other->cpus);
+        cpuset_format(&cpus, text, sizeof(text));
+        n = revoked ? asprintf(&sentence, "VM %s has an exclusive lease of CPUs %s (lease %s, pid %i)",
+                               other->request.vm, text, other->id, (int)other->owner->owner->pid)
+                    : asprintf(&sentence,
+                               "VM %s, whose lease is revoked, may go on profiling on CPUs %s (lease %s, pid "
+                               "%i)",
+                               other->request.vm, text, other->id, (int)other->owner->owner->pid);
+        return n < 0 ? NULL : sentence;
+}
+
+/* Replaces the sentence that was told; true if it is another one. */
+static bool replace(char **sentence, char *other) {
+        bool news = strcmp(*sentence ?: "", other ?: "") != 0;
+
+        free(*sentence);
+        *sentence = other;
+        return news;
+}
+
 /* What is told of @lease: that it is contended and why, or not any more. */
-static void tell(Pass *pass, Lease *lease, bool contended, const CpuSet *by_sessions) {
-        _cleanup_(freep) char *sentence = NULL;
+static void tell(Pass *pass, Lease *lease, bool by_lease, const CpuSet *by_sessions) {
+        bool contended = by_lease || !cpuset_is_empty(by_sessions);
+        char *sentence = NULL;
         const Session *session = NULL;
         CpuSet cpus = *by_sessions;
-        bool news;
+        bool news, session_news;
 
         if (!cpuset_is_empty(by_sessions)) {
                 session = find_session(pass, lease, &cpus);
@@ -98,14 +154,14 @@ static void tell(Pass *pass, Lease *lease, bool contended, const CpuSet *by_sess
                         name_session(session, session ? &cpus : by_sessions, &pass->manager->sessions.unseen);
         }
 
-        news = lease->contended != contended || strcmp(lease->contention ?: "", sentence ?: "") != 0;
-        if (!news)
+        session_news = replace(&lease->contention, sentence);
+        news = replace(&lease->contention_by_lease,
+                       by_lease ? name_lease(lease, find_lease(pass, lease)) : NULL);
+        if (!news && !session_news && lease->contended == contended)
                 return;
 
-        if (sentence || lease->contention)
-                session_journal_lease(pass->manager, lease, session, sentence);
-        free(lease->contention);
-        lease->contention = steal_ptr(sentence);
+        if (session_news)
+                session_journal_lease(pass->manager, lease, session, lease->contention);
         lease->contended = contended;
         events_lease(pass->manager, lease, contended ? LEASE_CHANGE_CONTENDED : LEASE_CHANGE_UNCONTENDED);
 }
@@ -114,13 +170,18 @@ static void settle_lease(Pass *pass, Lease *lease) {
         const CpuSet *exclusive = &pass->manager->model.occupancy.held[LEASE_MODE_EXCLUSIVE];
         LeaseMode mode = lease->request.policy.mode;
         CpuSet by_sessions = CPUSET_NULL;
-        bool by_revoked;
+        bool by_lease;
         CpuSet unseen;
 
         if (lease->state == LEASE_STATE_REVOKED)
-                by_revoked = cpuset_intersects(&lease->cpus, exclusive);
+                by_lease = cpuset_intersects(&lease->cpus, exclusive);
         else
-                by_revoked = mode == LEASE_MODE_EXCLUSIVE && cpuset_intersects(&lease->cpus, &pass->revoked);
+                by_lease = mode == LEASE_MODE_EXCLUSIVE && cpuset_intersects(&lease->cpus, &pass->revoked);
+
+        if (lease->state == LEASE_STATE_REVOKED && mode != LEASE_MODE_SHARED) {
+                by_sessions = pass->manager->sessions.admitted.cpu_wide;
+                cpuset_and(&by_sessions, &lease->cpus);
+        }
 
         if (is_protected(lease) && pass->manager->sessions.n > 0) {
                 SessionTarget *target =
@@ -140,7 +201,7 @@ static void settle_lease(Pass *pass, Lease *lease) {
                 cpuset_or(&by_sessions, &unseen);
         }
 
-        tell(pass, lease, by_revoked || !cpuset_is_empty(&by_sessions), &by_sessions);
+        tell(pass, lease, by_lease, &by_sessions);
 }
 
 /* The other side of the same: which sessions stand against any lease. */
@@ -153,6 +214,7 @@ static void settle_sessions(Pass *pass) {
         cpuset_and(&task_bound, &pass->guest_cpus);
         cpuset_or(&task_bound, &held[LEASE_MODE_EXCLUSIVE]);
         cpuset_or(&cpu_wide, &held[LEASE_MODE_EXCLUSIVE]);
+        cpuset_or(&cpu_wide, &pass->revoked_unshared);
 
         TAILQ_FOREACH(session, &table->all, link) {
                 bool stands = session->target
@@ -174,9 +236,13 @@ void settle_contention(Manager *manager) {
         TAILQ_FOREACH(session, &manager->sessions.all, link)
                 if (session->target)
                         session->target->leased = CPUSET_NULL;
-        TAILQ_FOREACH(lease, &manager->leases.all, link)
-                if (lease->state == LEASE_STATE_REVOKED)
-                        cpuset_or(&pass.revoked, &lease->cpus);
+        TAILQ_FOREACH(lease, &manager->leases.all, link) {
+                if (lease->state != LEASE_STATE_REVOKED)
+                        continue;
+                cpuset_or(&pass.revoked, &lease->cpus);
+                if (lease->request.policy.mode != LEASE_MODE_SHARED)
+                        cpuset_or(&pass.revoked_unshared, &lease->cpus);
+        }
 
         TAILQ_FOREACH(lease, &manager->leases.all, link)
                 if (lease_is_charged(lease))

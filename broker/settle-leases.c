@@ -14,6 +14,7 @@
 #include "broker/end.h"
 #include "broker/events.h"
 #include "broker/grant.h"
+#include "broker/lease-journal.h"
 #include "broker/manager.h"
 #include "broker/place.h"
 
@@ -142,6 +143,7 @@ static void settle_lease(Manager *manager, Lease *lease) {
                 tell(manager, lease, &before, false);
                 view_deinit(&before);
                 unbar(lease);
+                lease_journal_restored(lease);
                 lease_look(manager, lease);
                 view_init(lease, &before);
                 tell(manager, lease, &before, true);

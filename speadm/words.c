@@ -115,15 +115,34 @@ static void add_lease(Table *table, const struct json_object *lease) {
         table_set(table, COLUMN_COMMAND, field_string(owner, "command"));
 }
 
+/* Sentences below the table: why they are as they are. */
+static void print_reasons(const struct json_object *leases) {
+        bool first = true;
+
+        for (size_t i = 0; i < array_length(leases); i++) {
+                const struct json_object *lease = json_object_array_get_idx(leases, i);
+                const char *id = field_string(lease, "leaseId"), *reason = field_string(lease, "reason");
+
+                if (!reason)
+                        continue;
+                printf("%s%.*s: %s\n", first ? "\n" : "", LEASE_ID_SHOWN, id ? id : "?", reason);
+                first = false;
+        }
+}
+
 int words_lease_table(const Speadm *speadm, const struct json_object *leases) {
         bool legend = !arguments_has(&speadm->arguments, OPTION_NO_LEGEND);
         _cleanup_(table_freep) Table *table = table_new(lease_columns, ELEMENTS_OF(lease_columns), legend);
+        int r;
 
         if (!table)
                 return complain_memory();
         for (size_t i = 0; i < array_length(leases); i++)
                 add_lease(table, json_object_array_get_idx(leases, i));
-        return table_print(table);
+        r = table_print(table);
+        if (r == SPEADM_DONE && legend)
+                print_reasons(leases);
+        return r;
 }
 
 enum {

@@ -20,7 +20,7 @@ int words_level_rank(const char *level);
 /* Somebody in the way: "lease 0123456789ab of VM web (pid 1234, qemu) on CPUs 0-3". */
 void words_holder(FILE *file, const struct json_object *holder);
 
-/* Tables of leases and of host sessions. Return an exit status. */
+/* Tables of leases, with their reasons below, and of host sessions. Return an exit status. */
 int words_lease_table(const Speadm *speadm, const struct json_object *leases);
 int words_session_table(const Speadm *speadm, const struct json_object *sessions);
 

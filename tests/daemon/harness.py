@@ -48,6 +48,13 @@ def ready(fds, timeout):
     return [fd for fd in fds if fd in events]
 
 
+def revoked(reason, cpus, then="'speadm revoke --kill' ends it", away=False):
+    """What a lease says that is revoked for that reason, and may go on on these CPUs."""
+    what = (f"once CPUs {cpus} are back, its VM may profile there again" if away
+            else f"its VM may go on profiling on CPUs {cpus}")
+    return f"{reason}; {what} until it ends, since KVM cannot switch a guest's SPE off: {then}"
+
+
 class Broker:
     """One daemon. config is the text of spe-broker.conf, dropins maps names to texts, tree is a function that
     writes the host's tree below a root, simulate names a built-in host instead."""

@@ -106,7 +106,8 @@ class TestGrace(LifecycleCase):
         self.assertEqual(stream.next()["change"], "updated")
         stream.follow.next()
         now = self.told(
-            stream, "revoked", lease, state="revoked", reason=reason, pmuType=None, restartRequired=True
+            stream, "revoked", lease, state="revoked", reason=harness.revoked(reason, "4-5", away=True), pmuType=None,
+            restartRequired=True
         )
         self.assertIsNone(now["remainingUSec"])
         self.assertEqual(
@@ -118,7 +119,8 @@ class TestGrace(LifecycleCase):
         )
         self.host.instance(1, "4-11", type=9)
         self.rescan()
-        self.told(stream, "updated", lease, state="revoked", reason=reason, restartRequired=True)
+        self.told(stream, "updated", lease, state="revoked", reason=harness.revoked(reason, "4-5"),
+                  restartRequired=True)
         # Its CPUs are free, for whoever does not mind.
         self.admin.call("Acquire", request=request(cpus="4-5"))
         self.assertEqual(self.daemon.lease(lease["leaseId"])["state"], "revoked")
@@ -144,7 +146,7 @@ class TestGrace(LifecycleCase):
             "revoked",
             lease,
             state="revoked",
-            reason="its SPU has been gone for longer than GoneGraceSec",
+            reason=harness.revoked("its SPU has been gone for longer than GoneGraceSec", "4-5", away=True),
             pmuType=None,
             restartRequired=True,
         )

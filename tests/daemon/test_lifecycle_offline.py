@@ -57,7 +57,7 @@ class TestOffLine(LifecycleCase):
             "revoked",
             lease,
             state="revoked",
-            reason="its CPUs have been off line for longer than GoneGraceSec",
+            reason=harness.revoked("its CPUs have been off line for longer than GoneGraceSec", "4-5", away=True),
             pmuType=None,
             restartRequired=True,
         )

@@ -203,6 +203,13 @@ static void test_kill(void **state) {
         assert_idle(broker);
 }
 
+static void assert_reason(Client *client, const char *part) {
+        const char *reason = text_at(client->message, "/parameters/lease/reason");
+
+        if (!strstr(reason, part))
+                fail_msg("no \"%s\" in \"%s\"", part, reason);
+}
+
 /* A lease that is revoked already has no grace to wait for, but its owner can still be killed. */
 static void test_kill_revoked(void **state) {
         Broker *broker = *state;
@@ -220,6 +227,13 @@ static void test_kill_revoked(void **state) {
 
         take_back(client, id, ",\"graceUSec\":1000,\"kill\":true");
         assert_text(client_receive(watcher), "/parameters/change", "revoked");
+        assert_reason(watcher, "is killed when the time is over");
+        assert_text(client_receive(watcher), "/parameters/change", "updated");
+        assert_reason(watcher, "has been sent SIGTERM, and SIGKILL follows");
+        assert_true(int_at(watcher->message, "/parameters/lease/remainingUSec") <= 1000);
+        assert_text(client_receive(watcher), "/parameters/change", "updated");
+        assert_reason(watcher, "has been sent SIGKILL");
+        assert_null_at(watcher->message, "/parameters/lease/remainingUSec");
         assert_text(client_receive(watcher), "/parameters/change", "ended");
         assert_int_equal(child_wait(vmm), SIGKILL);
         assert_idle(broker);
