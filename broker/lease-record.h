@@ -6,12 +6,12 @@
  *
  *   {"version":1,"bootId":"...","lease":{...},"request":{...},"owner":{...},"state":{...},"sum":"..."}
  *
- * "lease" is what the interface says of it, by the encoder of the replies: for people, and for whoever looks
- * at another machine's tree. What a restart needs stands in request, owner and state, whose members have no
- * defaults: a text that lacks one, has one more, or a value that this build would not have written, is not a
- * record. Neither is one whose sum is another: the FNV-1a hash (64 bits, in hexadecimal) of the object
- * {"bootId","leaseId","request","owner","state"} written without white space, its members in the order in
- * which they stand in the file.
+ * "lease" is what the interface said of it when it was written, by the encoder of the replies: for people,
+ * and for whoever looks at another machine's tree. What a restart needs stands in request, owner and state,
+ * whose members have no defaults: a text that lacks one, has one more, or a value that this build would not
+ * have written, is not a record. Neither is one whose sum is another: the FNV-1a hash (64 bits, in
+ * hexadecimal) of the object {"bootId","leaseId","request","owner","state"}, written without white space and
+ * with the members of the three in the order that they have in the file.
  *
  * Members at the top that this build does not know are kept and written back, so that a newer build that adds
  * some finds them again after a downgrade; whatever an older build must understand raises the version.
@@ -24,10 +24,10 @@
 #include "varlink/buffer.h"
 
 /*
- * Bytes of one file. The longest list of CPUs, every other one of 4,096, takes 10 KiB and may stand in it six
- * times: four lists, and twice in a reason.
+ * Bytes of one file. The longest list of CPUs, every other one of 4,096, takes 10 KiB and may stand in it
+ * nine times: four lists, and in five sentences of reasons.
  */
-#define LEASE_RECORD_MAX (128U << 10)
+#define LEASE_RECORD_MAX (256U << 10)
 /* Of them, those that members which this build does not know may take: the rest is enough for its own. */
 #define LEASE_RECORD_UNKNOWN_MAX (32U << 10)
 /* Bytes of a reason; that of a person is shorter, one of the broker's own may hold a list of CPUs. */

@@ -342,11 +342,19 @@ static void test_longest(_unused_ void **state) {
         sample->process.unit = name;
         assert_round_trip(sample);
 
+        /* At its worst it is revoked, and contended by a session and another lease. */
+        lease->state = LEASE_STATE_REVOKED;
+        assert_true(asprintf(&lease->contention, "host sessions reach CPUs %s", list) > 0);
+        assert_true(asprintf(&lease->contention_by_lease, "VM %s has an exclusive lease of CPUs %s", name,
+                             list) > 0);
+
         memset(bytes, 'x', sizeof(bytes) - 1);
         sample->lease.unknown = json_object_new_object();
         json_object_object_add(sample->lease.unknown, "later", json_object_new_string(bytes));
         text = sample_write(sample);
-        assert_true(strlen(text) < LEASE_RECORD_MAX - LEASE_RECORD_UNKNOWN_MAX / 2);
+        assert_in_range(strlen(text), 9 * strlen(list) + sizeof(bytes), LEASE_RECORD_MAX * 3 / 4);
+        free(lease->contention);
+        free(lease->contention_by_lease);
 }
 
 int main(void) {
