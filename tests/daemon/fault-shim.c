@@ -185,8 +185,22 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
         return CALL(-1, &subject, "sendmsg", NEXT(sendmsg)(fd, message, flags));
 }
 
+/* A part of what there is room for, if that is one piece. */
+static ssize_t receive_part(ssize_t (*next)(int, struct msghdr *, int), int fd, struct msghdr *message,
+                            int flags, const Verdict *verdict) {
+        struct iovec whole = message->msg_iovlen == 1 ? *message->msg_iov : (struct iovec){0};
+        ssize_t n;
+
+        if (message->msg_iovlen == 1)
+                message->msg_iov->iov_len = verdict_part(verdict, whole.iov_len);
+        n = next(fd, message, flags);
+        if (message->msg_iovlen == 1)
+                *message->msg_iov = whole;
+        return n;
+}
+
 EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
-        return CALL(-1, FD(fd), "recvmsg", NEXT(recvmsg)(fd, message, flags));
+        return CALL(-1, FD(fd), "recvmsg", receive_part(NEXT(recvmsg), fd, message, flags, &verdict));
 }
 
 EXPORT int getsockopt(int fd, int level, int option, void *value, socklen_t *n) {

@@ -27,7 +27,7 @@ class LastingTest(harness.TestCase):
         self.faults = faults.Faults(self.daemon)
         self.daemon.start()
         self.inside = self.client(self.daemon)
-        self.inside.call(DESCRIBE)
+        self.inside.call("Query", request={"vm": "a", "vcpus": 1})  # for which it gets the pidfd of its peer
         self.before = faults.descriptors(self.daemon)
 
     def request(self, vmm, **kwargs):
@@ -182,14 +182,14 @@ class LastingTest(harness.TestCase):
     def test_interrupted(self):
         """Every other call of every kind is interrupted, or does half."""
         vmm = self.vmm()
-        calls = ("read", "write", "recv", "send", "poll", "epoll_wait", "accept4")
+        calls = ("read", "write", "recvmsg", "send", "poll", "epoll_wait", "accept4")
         with self.faults.injected(*(f"{call}::odd:EINTR" for call in calls)):
             lease = self.daemon.call("Acquire", request=self.request(vmm))["lease"]
             self.daemon.call("io.spebroker.Admin.Assign", {"cpus": "5", "owner": "host"})
             self.daemon.call("io.spebroker.Admin.Rescan")
             self.daemon.call("io.spebroker.Admin.Unassign", {"cpus": "5"})
             self.daemon.call("Release", leaseId=lease["leaseId"])
-        with self.faults.injected(*(f"{call}::*:short" for call in ("read", "write", "recv", "send"))):
+        with self.faults.injected(*(f"{call}::*:short" for call in ("read", "write", "recvmsg", "send"))):
             lease = self.daemon.call("Acquire", request=self.request(vmm))["lease"]
             self.daemon.call("io.spebroker.Admin.Assign", {"cpus": "5", "owner": "host"})
             self.daemon.call("io.spebroker.Admin.Rescan")

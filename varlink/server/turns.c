@@ -53,8 +53,9 @@ void turns_wake(Turns *turns) {
         if (turns->awake || turns->running)
                 return;
 
+        while (write(turns->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+                ;
         turns->awake = true;
-        (void)!write(turns->wake_fd, &one, sizeof(one)); /* fails only if it is readable 2^64 times over */
 }
 
 void turns_queue(Turns *turns, Connection *connection) {
@@ -128,8 +129,9 @@ static void turns_collect(Turns *turns) {
 static void turns_sleep(Turns *turns) {
         uint64_t ignored;
 
+        while (read(turns->wake_fd, &ignored, sizeof(ignored)) < 0 && errno == EINTR)
+                ;
         turns->awake = false;
-        (void)!read(turns->wake_fd, &ignored, sizeof(ignored));
 }
 
 static int turns_on_io(_unused_ sd_event_source *source, _unused_ int fd, _unused_ uint32_t revents,
