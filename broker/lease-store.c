@@ -414,11 +414,12 @@ static void sort(Load *load, int (*compare)(const void *, const void *)) {
 static void tell_rest(const Load *load) {
         if (load->n_other_boot > 0)
                 tell(load->problem, load->userdata, "leases of another boot are removed",
-                     "/" LEASE_STORE_PATH ": %u leases of another boot are removed", load->n_other_boot);
+                     "/" LEASE_STORE_PATH ": removed %u lease%s of another boot", load->n_other_boot,
+                     load->n_other_boot == 1 ? "" : "s");
         if (load->n_strange > 0)
                 tell(load->problem, load->userdata, "not only leases are among the leases",
-                     "/" LEASE_STORE_PATH ": %u files are not the broker's and are left alone, %s among them",
-                     load->n_strange, load->strange);
+                     "/" LEASE_STORE_PATH ": left alone %u file%s not the broker's, %s among them",
+                     load->n_strange, load->n_strange == 1 ? " that is" : "s that are", load->strange);
 }
 
 int lease_store_load(LeaseStore *store, LeaseStoreFoundFn found, LeaseStoreProblemFn problem,

@@ -336,7 +336,7 @@ class Restarts:
         self.between(broker, lambda: self.edit(broker, old, bootId="0" * 32))
         self.assertEqual(self.leases(broker), {own["leaseId"]: own})
         self.assertEqual(sorted(os.listdir(broker.root / lease_file.DIRECTORY)), [own["leaseId"]])
-        self.assertIn("1 leases of another boot are removed", broker.read_log())
+        self.assertIn("removed 1 lease of another boot\n", broker.read_log())
         self.end_all(broker, process)
 
     def test_torn(self):

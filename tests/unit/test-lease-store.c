@@ -255,7 +255,7 @@ static void test_others(void **state) {
 
         tree_put(tree, DIRECTORY "README", "");
         load(tree, ID_A "\n",
-             "/" LEASE_STORE_PATH ": 1 files are not the broker's and are left alone, README among them\n");
+             "/" LEASE_STORE_PATH ": left alone 1 file that is not the broker's, README among them\n");
         tree_unlink(tree, DIRECTORY "README");
 
         for (const char *const *name =
@@ -273,7 +273,7 @@ static void test_others(void **state) {
 
                 assert_int_equal(lease_store_load(store, on_found, on_problem, &seen), 0);
                 assert_string_equal(seen.found, ID_A "\n");
-                assert_non_null(strstr(seen.problems, ": 6 files are not the broker's and are left alone, "));
+                assert_non_null(strstr(seen.problems, ": left alone 6 files that are not the broker's, "));
         }
         assert_int_equal(count(tree), 7);
 }
@@ -297,7 +297,7 @@ static void test_other_boot(void **state) {
                 assert_int_equal(lease_store_load(store, on_found, on_problem, &seen), 0);
                 assert_string_equal(seen.found, "");
                 assert_string_equal(seen.problems,
-                                    "/" LEASE_STORE_PATH ": 2 leases of another boot are removed\n");
+                                    "/" LEASE_STORE_PATH ": removed 2 leases of another boot\n");
         }
         assert_int_equal(count(tree), 0);
 }
