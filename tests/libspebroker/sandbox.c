@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A VMM in a sandbox: sandbox CALLS STREAM ALLOWED. It gets two connected descriptors, makes contexts of
- * them, and then takes, follows and releases a lease with a seccomp filter that kills it for any system call
- * but the ALLOWED ones (comma-separated). The name of a system call that is not known here is a failure.
+ * A VMM in a sandbox: sandbox PHASE ALLOWED [SOCKET | CALLS STREAM]. It does what belongs to a phase of its
+ * life with a seccomp filter that kills it for any system call but the ALLOWED ones (comma-separated); what
+ * comes before that phase it does before it sets the filter. Contexts are made of the socket's path, or of
+ * two connected descriptors. Where the test has to do something in between, "ready" is said, and a line read.
+ * The name of a system call that is not known here is a failure.
  */
 
+#include <errno.h>
 #include <limits.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -30,6 +33,8 @@ static const struct {
         {"clock_gettime", SYS_clock_gettime},
         {"close", SYS_close},
         {"connect", SYS_connect},
+        {"epoll_create1", SYS_epoll_create1},
+        {"epoll_ctl", SYS_epoll_ctl},
         {"exit_group", SYS_exit_group},
         {"fcntl", SYS_fcntl},
         {"getrandom", SYS_getrandom},
@@ -40,14 +45,17 @@ static const struct {
         {"mremap", SYS_mremap},
         {"munmap", SYS_munmap},
         {"ppoll", SYS_ppoll},
+        {"read", SYS_read},
         {"recvfrom", SYS_recvfrom},
         {"sendto", SYS_sendto},
         {"setsockopt", SYS_setsockopt},
         {"socket", SYS_socket},
+        {"timerfd_create", SYS_timerfd_create},
+        {"timerfd_settime", SYS_timerfd_settime},
         {"write", SYS_write},
 };
 
-static void fail(const char *what, int r) {
+_Noreturn static void fail(const char *what, int r) {
         fprintf(stderr, "%s: %d\n", what, r);
         exit(EXIT_FAILURE);
 }
@@ -58,7 +66,6 @@ static int number_of(const char *name) {
                         return known[i].number;
 
         fail(name, 0);
-        return -1;
 }
 
 static void enter_sandbox(char *allowed) {
@@ -82,84 +89,197 @@ static void enter_sandbox(char *allowed) {
                 fail("seccomp", -1);
 }
 
-/* The stream's next change. ppoll() by number, as poll() is another call on some architectures. */
+static void require(const char *what, int r, int expected) {
+        if (r != expected)
+                fail(what, r);
+}
+
+/* What process() says next. ppoll() by number, as poll() is another call on some architectures. */
+static int await(struct spebroker *stream, struct spebroker_lease **ret_lease) {
+        for (;;) {
+                struct pollfd pfd = {.fd = spebroker_get_fd(stream), .events = spebroker_get_events(stream)};
+                int r;
+
+                r = spebroker_process(stream, ret_lease);
+                if (r != SPEBROKER_AGAIN)
+                        return r;
+                (void)ppoll(&pfd, 1, NULL, NULL);
+        }
+}
+
 static void expect(struct spebroker *stream, const char *state) {
         struct spebroker_lease *lease;
         int r;
 
-        for (;;) {
-                struct pollfd pfd = {.fd = spebroker_get_fd(stream), .events = spebroker_get_events(stream)};
-
-                r = spebroker_process(stream, &lease);
-                if (r != SPEBROKER_AGAIN)
-                        break;
-                (void)ppoll(&pfd, 1, NULL, NULL);
-        }
+        r = await(stream, &lease);
         if (r != 0 || strcmp(spebroker_lease_get_state(lease), state) != 0)
                 fail(state, r);
         spebroker_lease_unref(lease);
 }
 
-static void use_lease(struct spebroker *calls, struct spebroker *stream, struct spebroker_request *request) {
-        struct spebroker_decision *decision;
+static struct spebroker_request *new_request(void) {
+        struct spebroker_request *request;
+
+        require("request", spebroker_request_new(1, &request), 0);
+        require("vm", spebroker_request_set_vm(request, "sandboxed"), 0);
+        return request;
+}
+
+/* Takes a lease and follows it. */
+static struct spebroker_lease *take_lease(struct spebroker *calls, struct spebroker *stream,
+                                          const struct spebroker_request *request) {
         struct spebroker_lease *lease;
-        int r;
 
-        r = spebroker_query(calls, request, &decision);
-        if (r != 0 || !spebroker_decision_is_granted(decision))
-                fail("query", r);
-        spebroker_decision_unref(decision);
-
-        r = spebroker_acquire(calls, request, 0, &lease);
-        if (r != 0)
-                fail("acquire", r);
-        r = spebroker_follow(stream, spebroker_lease_get_id(lease));
-        if (r != 0)
-                fail("follow", r);
+        require("acquire", spebroker_acquire(calls, request, 0, &lease), 0);
+        require("follow", spebroker_follow(stream, spebroker_lease_get_id(lease)), 0);
         expect(stream, "granted");
-        r = spebroker_release(calls, spebroker_lease_get_id(lease));
-        if (r != 0)
-                fail("release", r);
+        return lease;
+}
+
+static void query(struct spebroker *calls, const struct spebroker_request *request) {
+        struct spebroker_decision *decision;
+
+        require("query", spebroker_query(calls, request, &decision), 0);
+        spebroker_decision_unref(decision);
+}
+
+static void give_back(struct spebroker *calls, struct spebroker *stream, struct spebroker_lease *lease) {
+        require("release", spebroker_release(calls, spebroker_lease_get_id(lease)), 0);
         expect(stream, "ended");
 
         /* A refusal makes its sentence. */
-        r = spebroker_release(calls, spebroker_lease_get_id(lease));
-        if (r != SPEBROKER_REFUSED)
-                fail("release", r);
+        require("release again", spebroker_release(calls, spebroker_lease_get_id(lease)), SPEBROKER_REFUSED);
         spebroker_lease_unref(lease);
 }
 
-static int descriptor(const char *text) {
+static void say(const char *word) {
+        (void)!write(STDOUT_FILENO, word, strlen(word));
+}
+
+/* Until the test has done something to the broker. */
+static void pause_here(void) {
+        char byte;
+
+        say("ready\n");
+        (void)!read(STDIN_FILENO, &byte, 1);
+}
+
+static struct spebroker *connect_to(const char *path) {
+        struct spebroker *context;
+
+        require("connect", spebroker_new_from_path(path, &context), 0);
+        return context;
+}
+
+static struct spebroker *descriptor(const char *text) {
+        struct spebroker *context;
         uint64_t value;
 
         if (parse_u64(text, INT_MAX, &value) != 0)
                 fail(text, 0);
-        return (int)value;
+        require("descriptor", spebroker_new_from_fd((int)value, &context), 0);
+        return context;
 }
 
-int main(int argc, char **argv) {
-        struct spebroker *calls, *stream = NULL;
-        struct spebroker_request *request = NULL;
-        int r;
+/* --- Phases --- */
 
-        if (argc != 4)
-                return EXIT_FAILURE;
+/* With number 0 free, a connection has to be moved away from it; and with nobody there, closed. */
+static void phase_connect(char *allowed, char **arguments) {
+        struct spebroker *context;
 
-        r = spebroker_new_from_fd(descriptor(argv[1]), &calls);
-        if (r == 0)
-                r = spebroker_new_from_fd(descriptor(argv[2]), &stream);
-        if (r == 0)
-                r = spebroker_request_new(1, &request);
-        if (r == 0)
-                r = spebroker_request_set_vm(request, "sandboxed");
-        if (r != 0)
-                fail("contexts", r);
+        close(STDIN_FILENO);
+        enter_sandbox(allowed);
+        spebroker_unref(connect_to(arguments[0]));
+        require("nobody", spebroker_new_from_path("/nonexistent/socket", &context), SPEBROKER_NO_BROKER);
+}
 
-        enter_sandbox(argv[3]);
-        use_lease(calls, stream, request);
+static void phase_descriptor(char *allowed, char **arguments) {
+        enter_sandbox(allowed);
+        (void)descriptor(arguments[0]);
+}
+
+static void phase_calls(char *allowed, char **arguments) {
+        struct spebroker *calls = descriptor(arguments[0]), *stream = descriptor(arguments[1]);
+        struct spebroker_request *request = new_request();
+
+        enter_sandbox(allowed);
+        query(calls, request);
+        give_back(calls, stream, take_lease(calls, stream, request));
         spebroker_request_unref(request);
         spebroker_unref(stream);
         spebroker_unref(calls);
-        (void)!write(STDOUT_FILENO, "done\n", strlen("done\n"));
-        _exit(EXIT_SUCCESS);
+}
+
+/* The broker goes away, and the VMM lives on, however often it asks. */
+static void phase_lost(char *allowed, char **arguments) {
+        struct spebroker *calls = descriptor(arguments[0]), *stream = descriptor(arguments[1]);
+        struct spebroker_request *request = new_request();
+        struct spebroker_lease *lease, *other;
+
+        enter_sandbox(allowed);
+        lease = take_lease(calls, stream, request);
+        pause_here();
+        require("stream", await(stream, &other), SPEBROKER_DISCONNECTED);
+        require("process", spebroker_process(stream, &other), SPEBROKER_ENDED);
+        require("follow", spebroker_follow(stream, spebroker_lease_get_id(lease)), SPEBROKER_DISCONNECTED);
+        for (unsigned i = 0; i < 2; i++) {
+                require("acquire", spebroker_acquire(calls, request, 0, &other), SPEBROKER_DISCONNECTED);
+                require("release", spebroker_release(calls, spebroker_lease_get_id(lease)),
+                        SPEBROKER_DISCONNECTED);
+        }
+        require("reconnect", spebroker_set_reconnect(calls, true), -EOPNOTSUPP);
+        spebroker_lease_unref(lease);
+        spebroker_request_unref(request);
+        spebroker_unref(stream);
+        spebroker_unref(calls);
+}
+
+static void phase_switch(char *allowed, char **arguments) {
+        struct spebroker *context = connect_to(arguments[0]);
+
+        enter_sandbox(allowed);
+        require("reconnect", spebroker_set_reconnect(context, true), 0);
+}
+
+/* The broker restarts. */
+static void phase_reconnect(char *allowed, char **arguments) {
+        struct spebroker *calls = connect_to(arguments[0]), *stream = connect_to(arguments[0]);
+        struct spebroker_request *request = new_request();
+        struct spebroker_lease *lease;
+
+        require("reconnect", spebroker_set_reconnect(calls, true), 0);
+        require("reconnect", spebroker_set_reconnect(stream, true), 0);
+        close(STDERR_FILENO); /* as above */
+        enter_sandbox(allowed);
+        lease = take_lease(calls, stream, request);
+        pause_here();
+        query(calls, request);
+        require("lost", await(stream, &(struct spebroker_lease *){NULL}), SPEBROKER_DISCONNECTED);
+        require("back", await(stream, &(struct spebroker_lease *){NULL}), SPEBROKER_RECONNECTED);
+        give_back(calls, stream, lease);
+        spebroker_request_unref(request);
+        spebroker_unref(stream);
+        spebroker_unref(calls);
+}
+
+static const struct {
+        const char *name;
+        void (*run)(char *allowed, char **arguments);
+        int n_arguments;
+} phases[] = {
+        {"connect", phase_connect, 1}, {"descriptor", phase_descriptor, 1}, {"calls", phase_calls, 2},
+        {"lost", phase_lost, 2},       {"switch", phase_switch, 1},         {"reconnect", phase_reconnect, 1},
+};
+
+int main(int argc, char **argv) {
+        for (size_t i = 0; argc > 3 && i < ELEMENTS_OF(phases); i++) {
+                if (strcmp(argv[1], phases[i].name) != 0 || argc != 3 + phases[i].n_arguments)
+                        continue;
+
+                phases[i].run(argv[2], argv + 3);
+                say("done\n");
+                _exit(EXIT_SUCCESS);
+        }
+
+        fail("phase", argc);
 }

@@ -102,6 +102,27 @@ class TestExamples(harness.TestCase):
             process.terminate()
             self.assertEqual(self.end(process, 0)[0], ["released"])
 
+    def test_broker_restarts(self):
+        """Killed, and stopped: the library's example goes on, and hears of what has changed."""
+        broker = self.broker(simulate="biglittle")
+        process = self.spawn("c", broker.socket_path, "web", "4-7")
+        lease = self.lease_of(process, broker)
+        for way in (broker.kill, broker.stop):
+            way()
+            self.assertEqual(process.stdout.readline(), "the broker is away\n")
+            broker.start()
+            self.assertEqual(process.stdout.readline(), "the broker is back\n")
+            self.assertEqual(broker.lease(lease["leaseId"]) | {"remainingUSec": None}, lease)
+        broker.kill()
+        self.assertEqual(process.stdout.readline(), "the broker is away\n")
+        broker.configure("[Assignment host]\nCpus=6-7\nOwner=host\n")
+        broker.start()
+        self.assertEqual([process.stdout.readline() for _ in range(2)],
+                         ["the broker is back\n", "VCPU threads on CPUs 4-5\n"])
+        process.terminate()
+        self.assertEqual(self.end(process, 0)[0], ["released"])
+        self.assert_idle(broker)
+
     def test_restart(self):
         """The SPU is another one, and the broker does not know that this VM has not enabled the old one."""
         granted = lease(pmuType=8)
