@@ -2,7 +2,8 @@
 
 /*
  * speadm assign, unassign and drain: the operator's standing decisions. What an assignment displaces is
- * printed when it holds; with --wait the command ends when nothing of it is left.
+ * printed when it holds; with --wait the command ends when nothing of it is left, however often the broker
+ * restarts until then.
  */
 
 #include <string.h>
@@ -10,9 +11,11 @@
 #include "speadm/call.h"
 #include "speadm/field.h"
 #include "speadm/output.h"
+#include "speadm/reconnect.h"
 #include "speadm/tell.h"
 #include "speadm/verb.h"
 #include "speadm/words.h"
+#include "util/clock.h"
 
 static int check_where(const Arguments *arguments) {
         if (!arguments->cpus && !arguments->instance)
@@ -41,34 +44,12 @@ static int print_displaced(const Speadm *speadm, const struct json_object *param
         return r == SPEADM_DONE ? words_session_table(speadm, sessions) : r;
 }
 
-/* One reply per step, of which the first says what is displaced and the last is the outcome. */
-static int follow_steps(Speadm *speadm, VarlinkReply *reply) {
-        bool json = arguments_has(&speadm->arguments, OPTION_JSON);
-        int r = SPEADM_DONE;
-
-        if (!json) {
-                r = print_displaced(speadm, reply->parameters);
-                (void)fflush(stdout); /* --wait may take long */
-        }
-        while (r == SPEADM_DONE && reply->continues) {
-                varlink_reply_deinit(reply);
-                *reply = VARLINK_REPLY_NULL;
-                r = call_next(speadm, reply);
-        }
-        if (r == SPEADM_DONE && json)
-                return json_print(reply->parameters, "{}");
-        return r;
-}
-
-static int assign(Speadm *speadm, const char *owner) {
+static int send_assign(Speadm *speadm, const char *owner, uint64_t deadline) {
         const Arguments *arguments = &speadm->arguments;
-        _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
+        uint64_t left = clock_left(deadline);
         JsonWriter *writer;
         int r;
 
-        r = check_where(arguments);
-        if (r != SPEADM_DONE)
-                return r;
         r = call_begin(speadm, ADMIN "Assign", arguments_has(arguments, OPTION_WAIT) ? VARLINK_CALL_MORE : 0,
                        &writer);
         if (r != SPEADM_DONE)
@@ -80,11 +61,54 @@ static int assign(Speadm *speadm, const char *owner) {
         if (arguments_has(arguments, OPTION_RUNTIME))
                 json_write_bool(writer, "runtime", true);
         if (arguments_has(arguments, OPTION_FOR))
-                json_write_int(writer, "forUSec", (int64_t)arguments->for_usec);
-        r = call_end(speadm, 0, &reply);
-        if (r != SPEADM_DONE)
-                return r;
-        return follow_steps(speadm, &reply);
+                json_write_int(writer, "forUSec", left > 0 ? (int64_t)left : 1);
+        return call_send(speadm);
+}
+
+/* The broker went away before the last step. What was said stands, and saying it again is how to go on. */
+static int assign_again(Speadm *speadm, const char *owner, uint64_t deadline, Reconnect *again) {
+        (void)reconnect(again, speadm, -1, UINT64_MAX);
+        return send_assign(speadm, owner, deadline);
+}
+
+/* One reply per step, of which the first says what is displaced and the last is the outcome. */
+static int follow_steps(Speadm *speadm, const char *owner, uint64_t deadline, VarlinkReply *reply) {
+        bool json = arguments_has(&speadm->arguments, OPTION_JSON);
+        Reconnect again = RECONNECT_INIT;
+        int r = SPEADM_DONE;
+
+        if (!json) {
+                r = print_displaced(speadm, reply->parameters);
+                (void)fflush(stdout); /* --wait may take long */
+        }
+        while (r == SPEADM_DONE && reply->continues) {
+                VarlinkReply next = VARLINK_REPLY_NULL;
+
+                r = call_receive(speadm, UINT64_MAX, &next);
+                if (r == CALL_LOST) {
+                        r = assign_again(speadm, owner, deadline, &again);
+                        continue;
+                }
+                reconnect_done(&again);
+                varlink_reply_deinit(reply);
+                *reply = next;
+        }
+        if (r == SPEADM_DONE && json)
+                return json_print(reply->parameters, "{}");
+        return r;
+}
+
+static int assign(Speadm *speadm, const char *owner) {
+        uint64_t deadline = clock_deadline(speadm->arguments.for_usec);
+        _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
+        int r;
+
+        r = check_where(&speadm->arguments);
+        if (r == SPEADM_DONE)
+                r = send_assign(speadm, owner, deadline);
+        if (r == SPEADM_DONE)
+                r = call_next(speadm, CALL_TIMEOUT_USEC, &reply);
+        return r == SPEADM_DONE ? follow_steps(speadm, owner, deadline, &reply) : r;
 }
 
 int verb_assign(Speadm *speadm) {

@@ -62,28 +62,40 @@ int call_check(Speadm *speadm, int r, VarlinkReply *reply) {
         return r;
 }
 
-static int call_wait(Speadm *speadm, uint64_t timeout_usec, VarlinkReply *ret_reply) {
+int call_send(Speadm *speadm) {
+        int r;
+
+        r = varlink_client_end(speadm->client);
+        return r == 0 ? SPEADM_DONE : complain_connection(speadm, r);
+}
+
+int call_receive(Speadm *speadm, uint64_t timeout_usec, VarlinkReply *ret_reply) {
         VarlinkReply reply = VARLINK_REPLY_NULL;
         int r;
 
         r = varlink_client_wait(speadm->client, timeout_usec, &reply);
+        if (r == VARLINK_CLIENT_E_CLOSED)
+                return CALL_LOST;
         r = call_check(speadm, r, &reply);
         if (r == SPEADM_DONE)
                 *ret_reply = reply;
         return r;
 }
 
+int call_next(Speadm *speadm, uint64_t timeout_usec, VarlinkReply *ret_reply) {
+        int r;
+
+        r = call_receive(speadm, timeout_usec, ret_reply);
+        return r == CALL_LOST ? complain_connection(speadm, VARLINK_CLIENT_E_CLOSED) : r;
+}
+
 int call_end(Speadm *speadm, uint64_t wait_usec, VarlinkReply *ret_reply) {
         int r;
 
-        r = varlink_client_end(speadm->client);
-        if (r != 0)
-                return complain_connection(speadm, r);
-        return call_wait(speadm, CALL_TIMEOUT_USEC + wait_usec, ret_reply);
-}
-
-int call_next(Speadm *speadm, VarlinkReply *ret_reply) {
-        return call_wait(speadm, UINT64_MAX, ret_reply);
+        r = call_send(speadm);
+        if (r != SPEADM_DONE)
+                return r;
+        return call_next(speadm, CALL_TIMEOUT_USEC + wait_usec, ret_reply);
 }
 
 int call(Speadm *speadm, const char *method, VarlinkReply *ret_reply) {

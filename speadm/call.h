@@ -19,8 +19,16 @@
 int call_begin(Speadm *speadm, const char *method, unsigned flags, JsonWriter **ret_writer);
 /* Sends it and waits for the first reply, CALL_TIMEOUT_USEC and @wait_usec at most. */
 int call_end(Speadm *speadm, uint64_t wait_usec, VarlinkReply *ret_reply);
-/* The next reply of a call with VARLINK_CALL_MORE, for as long as it takes. */
-int call_next(Speadm *speadm, VarlinkReply *ret_reply);
+
+/* The two halves of call_end(), with a timeout of the caller's. */
+int call_send(Speadm *speadm);
+int call_next(Speadm *speadm, uint64_t timeout_usec, VarlinkReply *ret_reply);
+
+/* No exit status: the broker has closed the connection, and nothing was told. */
+#define CALL_LOST (-1)
+/* The same as call_next(), for a call that can be made again. CALL_LOST. */
+int call_receive(Speadm *speadm, uint64_t timeout_usec, VarlinkReply *ret_reply);
+
 /* A reply that varlink_client_process() or _wait() brought, judged as those of call_end() are. */
 int call_check(Speadm *speadm, int r, VarlinkReply *reply);
 

@@ -77,7 +77,7 @@ int verb_query(Speadm *speadm) {
         r = call_begin(speadm, BROKER "Query", 0, &writer);
         if (r != SPEADM_DONE)
                 return r;
-        request_write(writer, arguments);
+        request_write(writer, arguments, NULL);
         r = call_end(speadm, 0, &reply);
         if (r != SPEADM_DONE)
                 return r;

@@ -16,7 +16,7 @@ int request_check(const Arguments *arguments) {
         return SPEADM_DONE;
 }
 
-void request_write(JsonWriter *writer, const Arguments *arguments) {
+void request_write(JsonWriter *writer, const Arguments *arguments, const char *id) {
         json_write_object_begin(writer, "request");
         if (arguments->vm)
                 json_write_string(writer, "vm", arguments->vm);
@@ -33,6 +33,8 @@ void request_write(JsonWriter *writer, const Arguments *arguments) {
                 json_write_string(writer, "mode", arguments->mode);
         if (arguments_has(arguments, OPTION_PID))
                 json_write_int(writer, "pid", (int64_t)arguments->pid);
+        if (id)
+                json_write_string(writer, "requestId", id);
         json_write_object_end(writer);
 }
 

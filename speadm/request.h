@@ -5,9 +5,10 @@
 
 #include "speadm/speadm.h"
 
-/* Writes the member "request". Returns SPEADM_USAGE, told, if the arguments make none. */
+/* Returns SPEADM_USAGE, told, if the arguments make no request. */
 int request_check(const Arguments *arguments);
-void request_write(JsonWriter *writer, const Arguments *arguments);
+/* Writes the member "request"; @id is its requestId, or NULL. */
+void request_write(JsonWriter *writer, const Arguments *arguments, const char *id);
 
 /* The command line, options and all, that asks for @offer instead: ready to paste. */
 void request_print_offer(const Arguments *arguments, const char *verb, const struct json_object *offer);

@@ -14,12 +14,15 @@
 
 #include "speadm/call.h"
 #include "speadm/field.h"
+#include "speadm/reconnect.h"
 #include "speadm/request.h"
 #include "speadm/tell.h"
 #include "speadm/text.h"
 #include "speadm/verb.h"
+#include "util/clock.h"
 #include "util/cpuset.h"
 #include "util/fs.h"
+#include "util/random.h"
 
 /* The CPUs that this machine can ever have; all, where it does not say. */
 static CpuSet possible_cpus(void) {
@@ -134,25 +137,65 @@ static int execute(char **command) {
         return status;
 }
 
+static int send_acquire(Speadm *speadm, const char *id, uint64_t wait_usec) {
+        const Arguments *arguments = &speadm->arguments;
+        JsonWriter *writer;
+        int r;
+
+        r = call_begin(speadm, BROKER "Acquire", 0, &writer);
+        if (r != SPEADM_DONE)
+                return r;
+        request_write(writer, arguments, id);
+        if (arguments_has(arguments, OPTION_WAIT_TIME))
+                json_write_int(writer, "waitUSec", (int64_t)wait_usec);
+        return call_send(speadm);
+}
+
+/*
+ * A broker that restarts meanwhile is asked again: by the id it knows what it has granted already, and a
+ * request that waits goes on waiting. It is not waited for longer than for an answer.
+ */
+static int acquire(Speadm *speadm, VarlinkReply *ret_reply) {
+        uint64_t wait_usec = speadm->arguments.wait_usec, wait_deadline = clock_deadline(wait_usec);
+        uint64_t deadline = clock_deadline(CALL_TIMEOUT_USEC + wait_usec), away_deadline;
+        Reconnect again = RECONNECT_INIT;
+        char id[RANDOM_ID_SIZE];
+        int r;
+
+        r = random_id(id);
+        if (r < 0) {
+                complain("there are no random numbers: %s", strerror(-r));
+                return SPEADM_FAILED;
+        }
+        for (;;) {
+                r = send_acquire(speadm, id, wait_usec);
+                if (r != SPEADM_DONE)
+                        return r;
+                r = call_receive(speadm, CALL_TIMEOUT_USEC + wait_usec, ret_reply);
+                if (r != CALL_LOST)
+                        break;
+                away_deadline = clock_deadline(CALL_TIMEOUT_USEC);
+                if (clock_left(deadline) == 0 ||
+                    !reconnect(&again, speadm, -1, away_deadline < deadline ? away_deadline : deadline))
+                        return call_check(speadm, VARLINK_CLIENT_E_CLOSED, NULL);
+                wait_usec = clock_left(wait_deadline);
+        }
+        reconnect_done(&again);
+        return r;
+}
+
 int verb_run(Speadm *speadm) {
         const Arguments *arguments = &speadm->arguments;
         _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
         const struct json_object *lease;
         const char *cpus, *missing;
-        JsonWriter *writer;
         int r;
 
         r = request_check(arguments);
         if (r != SPEADM_DONE)
                 return r;
         take_name(arguments->operands[0]);
-        r = call_begin(speadm, BROKER "Acquire", 0, &writer);
-        if (r != SPEADM_DONE)
-                return r;
-        request_write(writer, arguments);
-        if (arguments_has(arguments, OPTION_WAIT_TIME))
-                json_write_int(writer, "waitUSec", (int64_t)arguments->wait_usec);
-        r = call_end(speadm, arguments->wait_usec, &reply);
+        r = acquire(speadm, &reply);
         if (r != SPEADM_DONE)
                 return r;
 

@@ -33,6 +33,7 @@ class Fake:
         self.path, self.check = path, check
         self.script = {full_name(method): answer for method, answer in script.items()}
         self.calls, self.threads, self.faults = [], [], []
+        self.connections = set()
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(str(path))
         self.listener.listen()
@@ -50,20 +51,25 @@ class Fake:
             thread.start()
 
     def serve(self, connection):
-        data = b""
+        self.connections.add(connection)
         with connection:
-            while chunk := connection.recv(65536):
-                data += chunk
-                while b"\0" in data:
-                    message, _, data = data.partition(b"\0")
-                    try:
-                        if not self.answer(connection, json.loads(message)):
-                            return
-                    except (BrokenPipeError, ConnectionResetError):
-                        return
-                    except Exception as fault:  # shown by close(): a thread has nobody to raise it to
-                        self.faults.append(fault)
-                        return
+            try:
+                self.converse(connection)
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+            except Exception as fault:  # shown by close(): a thread has nobody to raise it to
+                self.faults.append(fault)
+            finally:
+                self.connections.discard(connection)
+
+    def converse(self, connection):
+        data = b""
+        while chunk := connection.recv(65536):
+            data += chunk
+            while b"\0" in data:
+                message, _, data = data.partition(b"\0")
+                if not self.answer(connection, json.loads(message)):
+                    return
 
     def answer(self, connection, call):
         method, parameters = call["method"], call.get("parameters") or {}
@@ -95,6 +101,11 @@ class Fake:
         if continues:
             message["continues"] = True
         return json.dumps(message, ensure_ascii=False).encode() + b"\0"
+
+    def hang_up(self):
+        """Closes the connections that there are; who calls again is answered."""
+        for connection in list(self.connections):
+            connection.shutdown(socket.SHUT_RDWR)
 
     def close(self):
         self.listener.shutdown(socket.SHUT_RDWR)

@@ -269,6 +269,21 @@ class TestRun(TestCase):
         process.kill()
         self.assertEqual(self.finish(waiter), ("mine\n", ""))
 
+    def test_wait_over_restarts(self):
+        """Who waits waits on, and gets one lease."""
+        self.start()
+        process, _, _ = self.lease(instance="arm_spe_0")
+        waiter = self.start_speadm("run --vm db --vcpus 1 --instance arm_spe_0 --mode exclusive --wait 1h -- cat",
+                                   stdin=subprocess.PIPE)
+        for way in (self.daemon.kill, self.daemon.stop):
+            wait_for(lambda: any(l["state"] == "queued" for l in self.json("leases")), "the waiter")
+            way()
+            self.daemon.start()
+        self.assertIn("has gone", self.line(waiter.stderr))
+        process.kill()
+        wait_for(lambda: [(l["vm"], l["state"]) for l in self.json("leases")] == [("db", "granted")], "its lease")
+        self.assertEqual(self.line(waiter.stderr), "speadm: the broker is back\n")
+
 
 class TestAdmin(TestCase):
     def assigned(self, name="arm_spe_0"):
@@ -307,6 +322,22 @@ class TestAdmin(TestCase):
         self.assertIsNone(drain.poll())
         process.kill()
         self.finish(drain)
+        self.assertEqual(self.json("leases"), [])
+
+    def test_wait_over_restarts(self):
+        self.start(config="[Policy]\nRevokeGraceSec=3600\n")
+        process, _, lease = self.lease(instance="arm_spe_0")
+        drain = self.start_speadm("drain --instance arm_spe_0 --for 1h --wait")
+        lines = [self.line(drain.stdout) for _ in range(3)]
+        self.assertIn(lease["leaseId"][:12], lines[2])
+        for way in (self.daemon.kill, self.daemon.stop):
+            way()
+            self.assertIn("has gone", self.line(drain.stderr))
+            self.daemon.start()
+            self.assertEqual(self.line(drain.stderr), "speadm: the broker is back\n")
+        self.assertEqual(self.assigned(), {"0-3": ("none", None, "runtime")})
+        process.kill()
+        self.assertEqual(self.finish(drain), ("", ""))
         self.assertEqual(self.json("leases"), [])
 
     def test_for_a_while(self):
@@ -394,13 +425,31 @@ class TestMonitor(TestCase):
         self.assertEqual((event["sequence"], event["kind"]), (0, "snapshot"))
         self.assertEqual(event["snapshot"]["instances"], self.json("list"))
 
-    def test_broker_stops(self):
+    def test_broker_restarts(self):
+        """Killed, and stopped: leases live on, and what has changed is told when the broker is back."""
         self.start()
+        process, client, lease = self.lease(instance="arm_spe_0")
         monitor = self.start_speadm("monitor")
         self.line(monitor.stdout)
+        self.daemon.kill()
+        self.assertEqual(self.line(monitor.stderr), f"speadm: the broker at {self.daemon.socket_path} has gone:"
+                                                    " waiting for it to come back\n")
+        self.daemon.start()
+        self.assertIn("leases: 1", self.line(monitor.stdout))
+        self.assertEqual(self.line(monitor.stderr), "speadm: the broker is back\n")
         self.daemon.stop()
-        _, errors = self.finish(monitor, expect=NO_BROKER)
-        self.assertRegex(errors, r"\Aspeadm: the broker .*\n\Z")
+        self.line(monitor.stderr)
+        self.daemon.configure("[Assignment host]\nCpus=3\nOwner=host\n")
+        self.daemon.start()
+        lines = [self.line(monitor.stdout) for _ in range(3)]
+        self.assertIn("leases: 1", lines[0])
+        self.assertRegex(lines[1], r"arm_spe_0: ready, .*, assigned 3:host$")
+        self.assertRegex(lines[2], rf"lease {lease['leaseId'][:12]} of VM web: cpus, arm_spe_0 CPUs 0-2, ")
+        self.daemon.kill()
+        self.assertIn("back", self.line(monitor.stderr))
+        self.assertIn("has gone", self.line(monitor.stderr))
+        monitor.send_signal(signal.SIGTERM)
+        self.assertEqual(self.finish(monitor), ("", ""))
 
 
 class TestHostile(TestCase):

@@ -82,8 +82,30 @@ class TestRun(cli.TestCase):
         self.show(broker)
         request = {"vm": "web", "vcpus": 2, "cpus": "0", "instance": "arm_spe_0", "bufferSize": 1 << 20,
                    "exact": True, "mode": "guest"}
+        ids = [call[1]["request"].pop("requestId") for call in broker.calls]
         self.assertEqual(broker.calls, [("Acquire", {"request": request, "waitUSec": 90000000}, False),
                                         ("Acquire", {"request": {"vcpus": 2}}, False)])
+        self.assertRegex(" ".join(ids), r"\A[0-9a-f]{32} [0-9a-f]{32}\Z")
+        self.assertNotEqual(*ids)
+
+    def test_asked_again(self):
+        """A broker that goes away is asked again, as the same request, for what is left of the wait."""
+        answers = [fake.HANG_UP, fake.HANG_UP, {"lease": fake.lease(cpus=str(HERE[0])), "change": None}]
+        broker = self.fake(Acquire=lambda parameters: answers.pop(0))
+        result = self.speadm("run", "--vcpus", "2", "--wait", "1h", "echo", "mine", socket=broker.path)
+        self.assertEqual((result.out, result.err.splitlines()), ("mine\n", [
+            f"speadm: the broker at {broker.path} has gone: waiting for it to come back",
+            "speadm: the broker is back"]))
+        self.assertEqual(len({call[1]["request"]["requestId"] for call in broker.calls}), 1)
+        waits = [call[1]["waitUSec"] for call in broker.calls]
+        self.assertEqual((len(waits), waits), (3, sorted(set(waits), reverse=True)))
+        self.assertEqual(waits[0], 3600 * 1000 * 1000)
+
+    def test_refused_when_asked_again(self):
+        answers = [fake.HANG_UP, fake.Error("Busy", holders=[fake.holder()])]
+        broker = self.fake(Acquire=lambda parameters: answers.pop(0))
+        result = self.speadm("run", "--vcpus", "2", "echo", "mine", socket=broker.path, expect=REFUSED)
+        self.assertEqual((result.out, len(result.err.splitlines())), ("", 3), result)
 
     def test_command_keeps_its_options(self):
         broker = self.granted(cpus=str(HERE[0]))

@@ -361,10 +361,12 @@ class TestMonitor(cli.TestCase):
         fake.event(10, "snapshot", {"instances": [], "leases": [], "sessions": []}, lost=True),
     ]
 
-    def watch(self, *arguments, events, interrupt):
+    LOST = 8  # lines on what the last snapshot has no more
+
+    def watch(self, *arguments, events, interrupt, more=0):
         broker = self.fake(Watch=events)
         process = self.spawn("monitor", *arguments, socket=broker.path)
-        lines = [self.line(process.stdout) for _ in self.EVENTS]
+        lines = [self.line(process.stdout) for _ in range(len(self.EVENTS) + more)]
         if interrupt:
             process.send_signal(interrupt)
         rest, errors = self.finish(process, expect=DONE if interrupt else NO_BROKER)
@@ -375,7 +377,7 @@ class TestMonitor(cli.TestCase):
     def test_text(self):
         """Every event is on its way as soon as it is there; an interrupt is the way to end it."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            lines, errors = self.watch(events=self.EVENTS + [fake.HOLD], interrupt=number)
+            lines, errors = self.watch(events=self.EVENTS + [fake.HOLD], interrupt=number, more=self.LOST)
             self.assertEqual(errors, "")
         self.golden("monitor.txt", cli.normalise("".join(lines)))
 
@@ -383,12 +385,69 @@ class TestMonitor(cli.TestCase):
         lines, _ = self.watch("-j", events=self.EVENTS + [fake.HOLD], interrupt=signal.SIGINT)
         self.assertEqual([json.loads(line) for line in lines], [e["event"] for e in self.EVENTS])
 
+    # A broker comes and goes: it goes, goes again before it has said anything, and is back with other things.
+    WAS = {"instances": INSTANCES, "leases": LEASES, "sessions": fake.SESSIONS[:2]}
+    IS = {"instances": [INSTANCES[0] | {"leasedCpus": "0-1", "leases": 1}] + INSTANCES[2:],
+          "leases": [LEASES[0] | {"cpus": "0-1"}, LEASES[2] | {"leaseId": "a" * 32},
+                     LEASES[1] | {"remainingUSec": 5}],
+          "sessions": [fake.SESSIONS[0] | {"contended": False, "sinceUSec": None}, fake.SESSIONS[2]]}
+    LIVES = [[fake.event(0, "snapshot", WAS), fake.event(1, "lease", {"change": "granted", "lease": LEASES[0]}),
+              fake.HANG_UP],
+             [fake.HANG_UP],
+             [fake.event(0, "snapshot", IS), fake.HOLD]]
+
+    def lives(self, *arguments, lines):
+        lives = list(self.LIVES)
+        broker = self.fake(Watch=lambda parameters: lives.pop(0))
+        process = self.spawn("monitor", *arguments, socket=broker.path)
+        told = [self.line(process.stdout) for _ in range(lines)]
+        process.send_signal(signal.SIGINT)
+        rest, errors = self.finish(process)
+        self.assertEqual((rest, errors), ("", (
+            f"speadm: the broker at {broker.path} has gone: waiting for it to come back\n"
+            "speadm: the broker is back\n")))
+        self.assertEqual(broker.calls, [("Watch", {}, True)] * 3)
+        return told
+
+    def test_broker_comes_back(self):
+        """What has changed meanwhile is told."""
+        lines = self.lives(lines=11)
+        self.golden("monitor-back.txt", cli.normalise("".join(lines)))
+
+    def test_broker_comes_back_json(self):
+        """Nothing but events, as they come."""
+        lines = self.lives("-j", lines=3)
+        self.assertEqual([json.loads(line) for line in lines],
+                         [e["event"] for life in self.LIVES for e in life if isinstance(e, dict)])
+
     def test_broker_goes_away(self):
-        _, errors = self.watch(events=self.EVENTS + [fake.HANG_UP], interrupt=None)
-        self.assertRegex(errors, r"\Aspeadm: the broker at .* closed the connection: .*\n\Z")
+        """It is waited for until an interrupt."""
+        broker = self.fake(Watch=[self.EVENTS[0], fake.HOLD])
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = self.spawn("monitor", socket=broker.path)
+            self.line(process.stdout)
+            broker.path.rename(broker.path.with_name(f"away-{number}"))
+            broker.hang_up()
+            self.assertIn("has gone", self.line(process.stderr))
+            process.send_signal(number)
+            self.assertEqual(self.finish(process), ("", ""))
+            broker.path.with_name(f"away-{number}").rename(broker.path)
+
+    def test_broker_hangs_up_at_once(self):
+        """Nothing was heard of it: there may never be more."""
+        broker = self.fake(Watch=fake.HANG_UP)
+        result = self.speadm("monitor", socket=broker.path, expect=NO_BROKER)
+        self.assertRegex(self.sentence(result), r"\Athe broker at .* closed the connection: ")
+        self.speadm("monitor", socket=self.directory() / "socket", expect=NO_BROKER)
+
+    def test_refused_when_back(self):
+        lives = [[self.EVENTS[0], fake.HANG_UP], fake.Error("org.varlink.service.PermissionDenied")]
+        broker = self.fake(Watch=lambda parameters: lives.pop(0))
+        result = self.speadm("monitor", socket=broker.path, expect=cli.REFUSED)
+        self.assertEqual(len(result.err.splitlines()), 2, result)
 
     def test_broker_ends_the_stream(self):
-        _, errors = self.watch(events=self.EVENTS, interrupt=None)
+        _, errors = self.watch(events=self.EVENTS, interrupt=None, more=self.LOST)
         self.assertEqual(errors, "speadm: the broker ended the stream of events\n")
 
     def test_unknown_kind(self):
