@@ -142,28 +142,19 @@ static int run(struct spebroker *stream, struct vm *vm, int signals) {
         }
 }
 
-static int follow(struct spebroker *broker, const char *path, const struct spebroker_lease *lease,
+static int follow(struct spebroker *broker, struct spebroker *stream, const struct spebroker_lease *lease,
                   int signals) {
         const char *lease_id = spebroker_lease_get_id(lease);
         struct vm vm = {.pmu_type = spebroker_lease_get_pmu_type(lease)};
-        struct spebroker *stream;
         int r;
 
         r = spebroker_lease_get_cpu_set(lease, sizeof(vm.cpus), &vm.cpus);
         if (r < 0)
                 return fail("CPUs", r);
 
-        /* A stream has a connection of its own. */
-        r = spebroker_new_from_path(path, &stream);
-        if (r != 0)
-                return fail(path, r);
-
-        r = spebroker_set_reconnect(stream, true);
-        if (r == 0)
-                r = spebroker_follow(stream, lease_id);
+        r = spebroker_follow(stream, lease_id);
         if (r == 0)
                 r = run(stream, &vm, signals);
-        spebroker_unref(stream);
         if (r == SPEBROKER_ENDED)
                 return EXIT_SUCCESS;
         if (r != 0)
@@ -178,8 +169,8 @@ static int follow(struct spebroker *broker, const char *path, const struct spebr
         return EXIT_SUCCESS;
 }
 
-static int take_lease(struct spebroker *broker, const char *path, const struct spebroker_request *request,
-                      int signals) {
+static int take_lease(struct spebroker *broker, struct spebroker *stream,
+                      const struct spebroker_request *request, int signals) {
         struct spebroker_lease *lease;
         int r;
 
@@ -190,15 +181,23 @@ static int take_lease(struct spebroker *broker, const char *path, const struct s
                 return fail("acquire", r);
 
         enable_spe(lease);
-        r = follow(broker, path, lease, signals);
+        r = follow(broker, stream, lease, signals);
         spebroker_lease_unref(lease);
         return r;
 }
 
+/* A connection that comes back when the broker restarts. */
+static int connect_to(const char *path, struct spebroker **ret_context) {
+        int r;
+
+        r = spebroker_new_from_path(path, ret_context);
+        return r == 0 ? spebroker_set_reconnect(*ret_context, true) : r;
+}
+
 int main(int argc, char **argv) {
         const char *path = argc > 1 ? argv[1] : SPEBROKER_SOCKET;
+        struct spebroker *broker, *stream; /* a stream has a connection of its own */
         struct spebroker_request *request;
-        struct spebroker *broker;
         sigset_t mask;
         int signals, r;
 
@@ -211,12 +210,12 @@ int main(int argc, char **argv) {
         if (signals < 0)
                 return EXIT_FAILURE;
 
-        r = spebroker_new_from_path(path, &broker);
+        r = connect_to(path, &broker);
+        if (r == 0)
+                r = connect_to(path, &stream);
         if (r != 0)
                 return fail(path, r);
-        r = spebroker_set_reconnect(broker, true);
-        if (r == 0)
-                r = spebroker_request_new(VCPUS, &request);
+        r = spebroker_request_new(VCPUS, &request);
         if (r == 0)
                 r = spebroker_request_set_vm(request, argc > 2 ? argv[2] : "example");
         if (r == 0 && argc > 3)
@@ -224,8 +223,9 @@ int main(int argc, char **argv) {
         if (r != 0)
                 return fail("request", r);
 
-        r = take_lease(broker, path, request, signals);
+        r = take_lease(broker, stream, request, signals);
         spebroker_request_unref(request);
+        spebroker_unref(stream);
         spebroker_unref(broker);
         return r;
 }

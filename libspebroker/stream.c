@@ -74,15 +74,9 @@ static int stream_schedule(struct spebroker *context) {
         return waiter_set_deadline(&context->waiter, stream->next_attempt);
 }
 
-/* Nothing is heard until there is another connection. */
-static int stream_interrupt(struct spebroker *context) {
-        context->stream.resuming = true;
-        return stream_schedule(context);
-}
-
 /* SPEBROKER_DISCONNECTED is said once, however many attempts come to nothing. */
 static int stream_lost(struct spebroker *context) {
-        const Stream *stream = &context->stream;
+        Stream *stream = &context->stream;
         bool known = stream->resuming;
         int r;
 
@@ -92,7 +86,8 @@ static int stream_lost(struct spebroker *context) {
         if (!context->reconnect)
                 return stream_fail(context, SPEBROKER_DISCONNECTED);
 
-        r = stream_interrupt(context);
+        stream->resuming = true;
+        r = stream_schedule(context);
         if (r < 0)
                 return stream_fail(context, r);
 
@@ -222,6 +217,8 @@ int spebroker_process(struct spebroker *context, struct spebroker_lease **ret_le
                 return SPEBROKER_ENDED;
 
         if (!context->client) {
+                if (!context->stream.resuming)
+                        return stream_lost(context);
                 r = stream_resume(context);
                 if (r != 0)
                         return r;
@@ -251,9 +248,10 @@ static int stream_start(struct spebroker *context, Stream *stream) {
         context->stream = *stream;
         context->stream.backoff = BACKOFF_INIT(BACKOFF_STREAM_USEC);
 
+        /* That there is no connection is told as if it had been lost just now. */
         r = stream_send(context);
         if (r == SPEBROKER_DISCONNECTED && context->reconnect)
-                r = stream_interrupt(context);
+                r = waiter_set_deadline(&context->waiter, clock_now_usec());
         if (r != 0) {
                 stream_deinit(&context->stream);
                 return r;
