@@ -337,7 +337,7 @@ class TestAdmin(TestCase):
             self.assertEqual(self.line(drain.stderr), "speadm: the broker is back\n")
         self.assertEqual(self.assigned(), {"0-3": ("none", None, "runtime")})
         process.kill()
-        self.assertEqual(self.finish(drain), ("", ""))
+        self.assertEqual(self.finish(drain)[1], "")
         self.assertEqual(self.json("leases"), [])
 
     def test_for_a_while(self):
