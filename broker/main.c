@@ -20,6 +20,7 @@
 #include "broker/listen.h"
 #include "broker/log.h"
 #include "broker/manager.h"
+#include "broker/watchdog.h"
 #include "host/simulate.h"
 
 enum {
@@ -207,6 +208,18 @@ static void tell_ready(const Manager *manager) {
         sd_notifyf(0, "READY=1\nSTATUS=%s", status);
 }
 
+/* And its one line of a stop; or of a restart, which looks the same from here. */
+static void tell_stopping(const Manager *manager) {
+        unsigned n = (unsigned)manager->model.ledger.total.n_leases;
+
+        sd_notify(0, "STOPPING=1");
+        if (n > 0)
+                log_message(LOG_INFO, "stops; %u lease%s with %s", n, n == 1 ? " stays" : "s stay",
+                            n == 1 ? "its owner" : "their owners");
+        else
+                log_message(LOG_INFO, "stops");
+}
+
 /*
  * As sd_event_loop(), but a turn that there is no memory for is no reason to end: nothing of it has happened,
  * and what it was about is still there in the next one.
@@ -234,6 +247,7 @@ static int loop(sd_event *event) {
 static int run(const ManagerOptions *options) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         _cleanup_(manager_freep) Manager *manager = NULL;
+        _cleanup_(sd_event_source_unrefp) sd_event_source *watchdog = NULL;
         _cleanup_(listener_deinit) Listener listener = LISTENER_NULL(-1);
         int r, n_activated;
 
@@ -246,7 +260,7 @@ static int run(const ManagerOptions *options) {
         r = add_signals(event, manager);
         if (r < 0)
                 return r;
-        r = sd_event_set_watchdog(event, true);
+        r = watchdog_new(event, &watchdog);
         if (r < 0)
                 return r;
 
@@ -263,7 +277,7 @@ static int run(const ManagerOptions *options) {
         manager_log_problems(manager);
         tell_ready(manager);
         r = loop(event);
-        sd_notify(0, "STOPPING=1");
+        tell_stopping(manager);
         return r;
 }
 

@@ -77,9 +77,7 @@ static int add_sources(Manager *manager) {
         r = sd_event_add_defer(manager->event, &manager->settle_source, on_settle, manager);
         if (r < 0)
                 return r;
-        /* Before anybody else is answered, but after owners that are gone. */
-        r = sd_event_source_set_priority(manager->settle_source,
-                                         (SD_EVENT_PRIORITY_IMPORTANT + SD_EVENT_PRIORITY_NORMAL) / 2);
+        r = sd_event_source_set_priority(manager->settle_source, MANAGER_PRIORITY_SETTLE);
         if (r < 0)
                 return r;
         r = sd_event_source_set_enabled(manager->settle_source, SD_EVENT_OFF);

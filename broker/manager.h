@@ -34,6 +34,9 @@
 
 #define BOOT_ID_LENGTH 32U
 
+/* Before anybody else is answered, but after owners that are gone. */
+#define MANAGER_PRIORITY_SETTLE ((SD_EVENT_PRIORITY_IMPORTANT + SD_EVENT_PRIORITY_NORMAL) / 2)
+
 /* What settle() has to look at again. */
 typedef enum Dirty {
         DIRTY_INSTANCES = 1 << 0,   /* a new topology, or an instance that nothing holds any more */

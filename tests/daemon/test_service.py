@@ -2,6 +2,7 @@
 """The daemon as a service: its command line, its socket file, systemd's protocol, and running out of
 descriptors."""
 
+import fcntl
 import os
 import re
 import resource
@@ -13,7 +14,7 @@ import time
 import harness
 import pid1
 import tree
-from wire import Closed, Late
+from wire import ADMIN, Closed, Late
 
 
 def request(**kwargs):
@@ -122,6 +123,37 @@ class TestNotify(harness.TestCase):
         broker = self.broker(env={"WATCHDOG_USEC": "200000"})
         for _ in range(3):
             broker.wait_notify("WATCHDOG=1")
+
+    def test_watchdog_of_one_that_hangs(self):
+        """Stuck in a handler, as nobody reads its log any more, it does not say that it is alive; then it does."""
+        broker = self.new_broker(env={"WATCHDOG_USEC": "200000"})
+        path = broker.root / "log"
+        os.mkfifo(path)
+        log = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        self.addCleanup(os.close, log)
+        size = fcntl.fcntl(log, fcntl.F_SETPIPE_SZ, 4096)
+        broker.wrapper = ["/bin/sh", "-c", 'exec "$@" 2>"$0"', str(path)]
+        broker.start()
+        broker.configure("[Nonsense\n")
+        client = self.client(broker)
+        for _ in range(size // 32):
+            client.send(ADMIN + "Reload")
+            try:
+                client.receive(timeout=2)
+            except harness.VarlinkError:
+                continue
+            except Late:
+                break
+        else:
+            self.fail("it wrote all that")
+        while harness.ready([broker.notify.fileno()], 0):
+            broker.notify.recv(4096)
+        self.assertEqual(harness.ready([broker.notify.fileno()], 1), [], "it says that all is well")
+        while broker.process.poll() is None and harness.ready([log], 0.1):
+            os.read(log, 65536)
+        broker.wait_notify("WATCHDOG=1")
+        client.close()
+        broker.call("Describe")
 
     def test_without_systemd(self):
         broker = self.new_broker(env={"NOTIFY_SOCKET": ""}).spawn()
