@@ -274,7 +274,7 @@ static void read_grant(MemberReader *reader, LeaseRecord *record) {
         instance = member_get_string(reader, "instance", BAD("state.instance"));
         if (instance && strlen(instance) <= INSTANCE_NAME_MAX &&
             topology_parse_name(instance, &record->instance_index))
-                strcpy(record->instance_name, instance);
+                memcpy(record->instance_name, instance, strlen(instance) + 1);
         else
                 member_require(reader, false, BAD("state.instance"));
 
@@ -443,7 +443,7 @@ static int read_record(struct json_object *root, const char *id, const char *boo
                 *ret_reason = "of another boot";
                 return LEASE_RECORD_E_OTHER_BOOT;
         }
-        strcpy(record->id, id);
+        memcpy(record->id, id, sizeof(record->id));
         return 0;
 }
 

@@ -139,37 +139,38 @@ static unsigned count_entries(const char *path) {
         return n;
 }
 
-static void test_write_atomic(void **state) {
-        Tree *tree = *state;
+typedef int (*WriteFn)(int dir_fd, const char *path, const char *data, size_t n, unsigned mode);
+
+static void assert_writes(const Tree *tree, WriteFn write_file) {
         char buffer[16];
         struct stat st;
         mode_t mask;
         size_t n;
 
         mask = umask(0077);
-        assert_int_equal(fs_write_atomic(tree->fd, "state", "one", 3, 0644), 0);
+        assert_int_equal(write_file(tree->fd, "state", "one", 3, 0644), 0);
         (void)umask(mask);
         assert_int_equal(fs_read(tree->fd, "state", buffer, sizeof(buffer), &n), 0);
         assert_string_equal(buffer, "one");
         assert_int_equal(fstatat(tree->fd, "state", &st, 0), 0);
         assert_int_equal(st.st_mode & 07777, 0644);
 
-        assert_int_equal(fs_write_atomic(tree->fd, "state", "", 0, 0600), 0);
+        assert_int_equal(write_file(tree->fd, "state", "", 0, 0600), 0);
         assert_int_equal(fs_read(tree->fd, "state", buffer, sizeof(buffer), &n), 0);
         assert_int_equal(n, 0);
         assert_int_equal(count_entries(tree->path), 1);
 
         /* Below a subdirectory; one that is absent is not made. */
         assert_int_equal(mkdirat(tree->fd, "sub", 0700), 0);
-        assert_int_equal(fs_write_atomic(tree->fd, "sub/state", "two", 3, 0600), 0);
+        assert_int_equal(write_file(tree->fd, "sub/state", "two", 3, 0600), 0);
         assert_int_equal(fs_read(tree->fd, "sub/state", buffer, sizeof(buffer), &n), 0);
         assert_string_equal(buffer, "two");
-        assert_int_equal(fs_write_atomic(tree->fd, "absent/state", "x", 1, 0600), -ENOENT);
-        assert_int_equal(fs_write_atomic(tree->fd, "sub/", "x", 1, 0600), -EISDIR);
+        assert_int_equal(write_file(tree->fd, "absent/state", "x", 1, 0600), -ENOENT);
+        assert_int_equal(write_file(tree->fd, "sub/", "x", 1, 0600), -EISDIR);
 
         /* What cannot be replaced stays, and the temporary file does not. */
         assert_int_equal(mkdirat(tree->fd, "sub/directory", 0700), 0);
-        assert_int_equal(fs_write_atomic(tree->fd, "sub/directory", "x", 1, 0600), -EISDIR);
+        assert_int_equal(write_file(tree->fd, "sub/directory", "x", 1, 0600), -EISDIR);
         assert_int_equal(fstatat(tree->fd, "sub/directory", &st, 0), 0);
         assert_true(S_ISDIR(st.st_mode));
         assert_int_equal(fchdir(tree->fd), 0);
@@ -178,9 +179,44 @@ static void test_write_atomic(void **state) {
 
         /* A link is replaced, not written through. */
         assert_int_equal(symlinkat("state", tree->fd, "link"), 0);
-        assert_int_equal(fs_write_atomic(tree->fd, "link", "three", 5, 0600), 0);
+        assert_int_equal(write_file(tree->fd, "link", "three", 5, 0600), 0);
         assert_int_equal(fs_read(tree->fd, "state", buffer, sizeof(buffer), &n), 0);
         assert_int_equal(n, 0);
+}
+
+static void test_write_atomic(void **state) {
+        assert_writes(*state, fs_write_atomic);
+}
+
+static void test_write_transient(void **state) {
+        assert_writes(*state, fs_write_transient);
+}
+
+/* What a writer leaves that dies between its two steps can be told from everything else. */
+static void test_temporary(void **state) {
+        static const char *const others[] = {"",
+                                             ".",
+                                             "..",
+                                             "a",
+                                             ".12345678",
+                                             "a.12345678",
+                                             ".a.1234567",
+                                             ".a.123456789",
+                                             ".a.1234567g",
+                                             ".a.12345678.",
+                                             "a.b.12345678",
+                                             ".a.ABCDEF12"};
+        const Tree *tree = *state;
+
+        assert_true(fs_is_temporary(".a.12345678"));
+        assert_true(fs_is_temporary(".a.b.abcdef09"));
+        for (size_t i = 0; i < ELEMENTS_OF(others); i++)
+                assert_false(fs_is_temporary(others[i]));
+
+        /* As they are called while they are written: this one can be renamed over nothing. */
+        tree_mkdir(tree, "directory/full");
+        assert_int_equal(fs_write_transient(tree->fd, "directory", "x", 1, 0600), -EISDIR);
+        assert_int_equal(count_entries(tree->path), 1);
 }
 
 static void test_mkdir_all(void **state) {
@@ -241,6 +277,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_not_a_file, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_read_all, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_write_atomic, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_write_transient, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_temporary, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_mkdir_all, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_readdir, tree_setup, tree_teardown),
         };

@@ -65,20 +65,34 @@ static void test_levels(_unused_ void **state) {
         assert_int_equal(arbitration_level_from_string("auto"), _ARBITRATION_LEVEL_INVALID);
 }
 
+static void test_lease_states(_unused_ void **state) {
+        static const char *const words[] = {"queued", "granted", "revoking", "revoked", "ended"};
+
+        assert_int_equal(ELEMENTS_OF(words), _LEASE_STATE_MAX);
+        for (LeaseState s = 0; s < _LEASE_STATE_MAX; s++) {
+                assert_string_equal(lease_state_to_string(s), words[s]);
+                assert_int_equal(lease_state_from_string(words[s]), s);
+        }
+
+        assert_int_equal(lease_state_from_string("ready"), _LEASE_STATE_INVALID);
+}
+
+static void test_vm_origins(_unused_ void **state) {
+        static const char *const words[] = {"administrator", "machine", "unit", "caller"};
+
+        assert_int_equal(ELEMENTS_OF(words), _VM_ORIGIN_MAX);
+        for (VmOrigin o = 0; o < _VM_ORIGIN_MAX; o++) {
+                assert_string_equal(vm_origin_to_string(o), words[o]);
+                assert_int_equal(vm_origin_from_string(words[o]), o);
+        }
+
+        assert_int_equal(vm_origin_from_string("runtime"), _VM_ORIGIN_INVALID);
+}
+
 static void test_said_only(_unused_ void **state) {
-        static const char *const lease_states[] = {"queued", "granted", "revoking", "revoked", "ended"};
-        static const char *const vm_origins[] = {"administrator", "machine", "unit", "caller"};
         static const char *const instance_states[] = {"ready", "partial", "gone"};
         static const char *const session_kinds[] = {"cpu", "task", "taskcpu"};
         static const char *const guest_supports[] = {"yes", "no", "unknown"};
-
-        assert_int_equal(ELEMENTS_OF(lease_states), _LEASE_STATE_MAX);
-        for (LeaseState s = 0; s < _LEASE_STATE_MAX; s++)
-                assert_string_equal(lease_state_to_string(s), lease_states[s]);
-
-        assert_int_equal(ELEMENTS_OF(vm_origins), _VM_ORIGIN_MAX);
-        for (VmOrigin o = 0; o < _VM_ORIGIN_MAX; o++)
-                assert_string_equal(vm_origin_to_string(o), vm_origins[o]);
 
         assert_int_equal(ELEMENTS_OF(instance_states), _INSTANCE_STATE_MAX);
         for (InstanceState s = 0; s < _INSTANCE_STATE_MAX; s++)
@@ -95,8 +109,9 @@ static void test_said_only(_unused_ void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_modes),     cmocka_unit_test(test_owners),
-                cmocka_unit_test(test_origins),   cmocka_unit_test(test_levels),
+                cmocka_unit_test(test_modes),        cmocka_unit_test(test_owners),
+                cmocka_unit_test(test_origins),      cmocka_unit_test(test_levels),
+                cmocka_unit_test(test_lease_states), cmocka_unit_test(test_vm_origins),
                 cmocka_unit_test(test_said_only),
         };
 
