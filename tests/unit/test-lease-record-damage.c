@@ -68,8 +68,8 @@ static void test_sum(_unused_ void **state) {
 static void test_name(_unused_ void **state) {
         static const char *const names[] = {"",
                                             "x",
-                                            SAMPLE_ID "0",
-                                            "0" SAMPLE_ID,
+                                            (SAMPLE_ID "0"),
+                                            ("0" SAMPLE_ID),
                                             "00112233445566778899AABBCCDDEEFF",
                                             "../112233445566778899aabbccddeef"};
         _cleanup_(lease_record_deinit) LeaseRecord record = LEASE_RECORD_NULL;
