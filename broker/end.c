@@ -122,8 +122,8 @@ static uint64_t add_time(uint64_t now, uint64_t usec) {
 void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const char *reason, bool kill) {
         uint64_t now = manager_now_monotonic(manager), deadline = add_time(now, grace_usec);
 
-        if (lease->state == LEASE_STATE_REVOKED && !kill)
-                return; /* it has nothing left to take */
+        if (lease->state == LEASE_STATE_REVOKED && !kill && lease->deadline_usec == UINT64_MAX)
+                return; /* it has nothing left to take, and nobody is to be killed */
 
         lease->kill = lease->kill || kill;
         lease->barred = false; /* whoever revokes for that says so afterwards */
@@ -134,7 +134,8 @@ void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const cha
         if (lease->state == LEASE_STATE_GRANTED)
                 lease->state = LEASE_STATE_REVOKING;
 
-        lease_set_reason(lease, reason);
+        if (reason)
+                lease_set_reason(lease, reason);
         lease_link_revoking(lease);
         manager_mark_dirty(manager, DIRTY_DEADLINES);
         if (lease->state == LEASE_STATE_REVOKING)

@@ -25,8 +25,8 @@ void lease_drop(Lease *lease);
 
 /*
  * Begins to take a holding lease back: its owner has @grace_usec to release it. A lease already revoking gets
- * the shorter of the two graces. With @kill, its owner is killed after that: SIGTERM, then SIGKILL after a
- * second grace.
+ * the shorter of the two graces. A @reason of NULL: the one that it has. With @kill, its owner is killed
+ * after that: SIGTERM, then SIGKILL after a second grace.
  */
 void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const char *reason, bool kill);
 

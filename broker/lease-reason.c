@@ -52,6 +52,9 @@ char *lease_explain(const Lease *lease) {
         size_t n = 0;
         char *text;
 
+        if (lease->state == LEASE_STATE_ENDED)
+                return lease->reason ? strdup(lease->reason) : NULL;
+
         for (size_t i = 0; i < ELEMENTS_OF(parts); i++)
                 if (parts[i])
                         parts[n++] = parts[i];

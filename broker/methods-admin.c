@@ -163,9 +163,18 @@ int method_unassign(VarlinkCall *call, struct json_object *parameters, void *use
         return varlink_call_reply_empty(call);
 }
 
+/* What its owner is told if the administrator says nothing: no reason that it had is lost, unless it was not
+ * somebody's word, and is none any more. */
+static const char *default_reason(const Lease *lease) {
+        bool has_one = lease->state == LEASE_STATE_REVOKED ||
+                       (lease->state == LEASE_STATE_REVOKING && !lease->barred);
+
+        return has_one && lease->reason ? NULL : "an administrator took it back";
+}
+
 int method_revoke(VarlinkCall *call, struct json_object *parameters, void *userdata) {
         Manager *manager = userdata;
-        const char *id = "", *reason = "an administrator took it back";
+        const char *id = "", *reason = NULL;
         int64_t grace_usec = (int64_t)manager->config->revoke_grace_usec;
         Lease *lease;
 
@@ -184,6 +193,8 @@ int method_revoke(VarlinkCall *call, struct json_object *parameters, void *userd
                 return 0;
         }
 
+        if (!reason)
+                reason = default_reason(lease);
         if (lease->state == LEASE_STATE_QUEUED)
                 lease_end(manager, lease, reason);
         else

@@ -166,10 +166,10 @@ class TestRevoke(harness.TestCase):
         told = stream.change("revoking")["lease"]
         self.assertLessEqual(told["remainingUSec"], 100 * 10**6)
         self.assertEqual(told["reason"], "three; its process is killed when the time is over")
-        # What was asked for once is not taken back by asking again without it
-        self.admin.call("Revoke", leaseId=lease["leaseId"], reason="four")
+        # What was asked for and said once is not taken back by asking again without it
+        self.admin.call("Revoke", leaseId=lease["leaseId"])
         self.assertEqual(stream.change("revoking")["lease"]["reason"],
-                         "four; its process is killed when the time is over")
+                         "three; its process is killed when the time is over")
         self.owner.call("Release", leaseId=lease["leaseId"])
         stream.change("ended")
         self.process.connect(self.daemon).close()  # nobody was killed
@@ -187,6 +187,45 @@ class TestRevoke(harness.TestCase):
         stream.change("revoking")
         self.assertEqual(stream.change("revoked")["lease"]["reason"], harness.revoked("enough", "2"))
 
+    def test_after_an_assignment(self):
+        """Then it is the administrator's, and stays so when the assignment goes."""
+        lease, stream = self.acquire(cpus="0-1")
+        self.admin.call("Assign", cpus="0-1", owner="host", runtime=True)
+        self.assertEqual(stream.change("revoking")["lease"]["reason"], "all its CPUs are assigned to others now")
+        self.admin.call("Revoke", leaseId=lease["leaseId"])
+        self.assertEqual(stream.change("revoking")["lease"]["reason"], "an administrator took it back")
+        self.admin.call("Unassign", cpus="0-1")
+        self.assertEqual(self.daemon.lease(lease["leaseId"])["state"], "revoking")
+
+    def test_ended(self):
+        """Its last word is why it ended, and nothing of what was before."""
+        lease, stream = self.acquire(cpus="0-1")
+        self.admin.call("Revoke", leaseId=lease["leaseId"], graceUSec=0)
+        stream.change("revoked")
+        other = self.admin.call("Acquire", request=request(cpus="0", mode="exclusive"))["lease"]
+        stream.change("contended")
+        self.owner.call("Release", leaseId=lease["leaseId"])
+        told = stream.change("ended")["lease"]
+        self.assertEqual((told["reason"], told["contended"], told["remainingUSec"]), ("it was released", False, None))
+        self.assertIsNone(self.daemon.lease(other["leaseId"])["reason"])
+
+    def test_restart(self):
+        """What has been said of it is said again, and its owner is killed all the same."""
+        stubborn = harness.Process(uid=1000, groups=[4321], ignore=(signal.SIGTERM,))
+        self.addCleanup(stubborn.kill)
+        lease = stubborn.call(self.daemon, "Acquire", request=request(cpus="0"))["lease"]
+        for kill, then in ((False, "'speadm revoke --kill' ends it"), (True, "it is killed when the time is over")):
+            self.daemon.call("Revoke", leaseId=lease["leaseId"], graceUSec=LONG if kill else 0, reason="out", kill=kill)
+            harness.wait_for(lambda: self.daemon.lease(lease["leaseId"])["state"] == "revoked", "it is revoked")
+            self.daemon.restart()
+            held = self.daemon.lease(lease["leaseId"])
+            self.assertEqual((held["state"], held["reason"]), ("revoked", harness.revoked("out", "0", then)))
+        self.daemon.call("Revoke", leaseId=lease["leaseId"], graceUSec=500_000)
+        harness.wait_for(lambda: "SIGTERM" in self.daemon.lease(lease["leaseId"])["reason"], "SIGTERM")
+        self.daemon.restart()
+        self.assertEqual(os.WTERMSIG(stubborn.wait()), signal.SIGKILL)
+        harness.wait_for(lambda: self.daemon.lease(lease["leaseId"]) is None, "the lease has ended")
+
     def test_again_with_kill(self):
         """A revoked lease's owner can be killed later; until then each step is told, with the time that is left."""
         stubborn = harness.Process(uid=1000, groups=[4321], ignore=(signal.SIGTERM,))
@@ -198,18 +237,18 @@ class TestRevoke(harness.TestCase):
         self.admin.call("Revoke", leaseId=lease["leaseId"], graceUSec=0, reason="out")
         stream.change("revoking")
         self.assertEqual(stream.change("revoked")["lease"]["reason"], harness.revoked("out", "1"))
-        self.admin.call("Revoke", leaseId=lease["leaseId"], graceUSec=200_000, reason="out now", kill=True)
+        self.admin.call("Revoke", leaseId=lease["leaseId"], graceUSec=200_000, kill=True)
         told = stream.change("revoked")["lease"]
         self.assertEqual((told["state"], told["reason"]), (
-            "revoked", harness.revoked("out now", "1", "it is killed when the time is over")))
+            "revoked", harness.revoked("out", "1", "it is killed when the time is over")))
         self.assertTrue(0 < told["remainingUSec"] <= 200_000)
         told = stream.change("updated")["lease"]
         self.assertEqual((told["state"], told["reason"]), (
-            "revoked", harness.revoked("out now", "1", "it has been sent SIGTERM, and SIGKILL follows")))
+            "revoked", harness.revoked("out", "1", "it has been sent SIGTERM, and SIGKILL follows")))
         self.assertTrue(0 < told["remainingUSec"] <= 200_000)
         told = stream.change("updated")["lease"]
         self.assertEqual((told["reason"], told["remainingUSec"]), (
-            harness.revoked("out now", "1", "it has been sent SIGKILL"), None))
+            harness.revoked("out", "1", "it has been sent SIGKILL"), None))
         self.assertEqual(stream.change("ended")["lease"]["reason"], "its owner is gone")
         self.assertEqual(os.WTERMSIG(stubborn.wait()), signal.SIGKILL)
 
