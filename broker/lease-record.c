@@ -3,50 +3,19 @@
 /*
  * Leases as text. What a restart believes is written, and read, in one order, and stands under a sum: a file
  * in which a single byte has changed would else be as good as any other and say that other CPUs are held, or
- * that another process holds them. What is read is believed only if it is what we would have written, so
- * that nothing which is asserted later can fail because of it.
+ * that another process holds them.
  */
 
 #include "broker/lease-record.h"
 
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "broker/encode.h"
+#include "broker/lease-record-text.h"
 #include "broker/manager.h"
-#include "broker/member.h"
-#include "host/topology.h"
-#include "policy/charge.h"
-#include "util/buffer-size.h"
-#include "varlink/json-read.h"
-#include "varlink/json-write.h"
-
-#define FORMAT_VERSION 1
-
-#define SUM_LENGTH 16U
-
-/* Members of the whole. Those that this build does not know stand behind them. */
-#define MEMBER_VERSION "version"
-#define MEMBER_BOOT_ID "bootId"
-#define MEMBER_LEASE   "lease"
-#define MEMBER_ID      "leaseId" /* in the lease */
-#define MEMBER_REQUEST "request"
-#define MEMBER_OWNER   "owner"
-#define MEMBER_STATE   "state"
-#define MEMBER_SUM     "sum"
-
-static const char *const known_members[] = {
-        MEMBER_VERSION, MEMBER_BOOT_ID, MEMBER_LEASE, MEMBER_REQUEST, MEMBER_OWNER, MEMBER_STATE, MEMBER_SUM,
-};
-
-static const char *const limit_names[] = {
-        LIMIT_INSTANCE_MAX_BUFFER_SIZE, LIMIT_MAX_BUFFER_SIZE, LIMIT_MAX_MEMORY_PER_VM,
-        LIMIT_MAX_MEMORY_PER_USER,      LIMIT_MAX_MEMORY,      LIMIT_MAX_LEASES,
-        LIMIT_MAX_LEASES_PER_USER,
-};
 
 bool lease_record_id_is_valid(const char *id) {
         return strlen(id) == LEASE_ID_LENGTH && strspn(id, "0123456789abcdef") == LEASE_ID_LENGTH;
@@ -74,7 +43,7 @@ static void write_time(JsonWriter *w, const char *key, uint64_t usec) {
 static void write_request(JsonWriter *w, const LeaseRequest *request) {
         const PolicyRequest *policy = &request->policy;
 
-        json_write_object_begin(w, MEMBER_REQUEST);
+        json_write_object_begin(w, RECORD_REQUEST);
         json_write_string(w, "requestId", request->id);
         json_write_int(w, "uid", policy->uid);
         json_write_bool(w, "administrator", policy->administrator);
@@ -91,7 +60,7 @@ static void write_request(JsonWriter *w, const LeaseRequest *request) {
 }
 
 static void write_owner(JsonWriter *w, const Owner *owner) {
-        json_write_object_begin(w, MEMBER_OWNER);
+        json_write_object_begin(w, RECORD_OWNER);
         json_write_int(w, "pid", owner->pid);
         json_write_int(w, "startTime", (int64_t)owner->start_time);
         json_write_int(w, "uid", owner->uid);
@@ -99,7 +68,7 @@ static void write_owner(JsonWriter *w, const Owner *owner) {
 }
 
 static void write_state(JsonWriter *w, const Lease *lease) {
-        json_write_object_begin(w, MEMBER_STATE);
+        json_write_object_begin(w, RECORD_STATE);
         json_write_string(w, "state", lease_state_to_string(lease->state));
         json_write_string(w, "reason", lease->reason);
         json_write_string(w, "instance", lease->instance_name);
@@ -130,15 +99,15 @@ static void write_facts(JsonWriter *w, const Lease *lease) {
 
 /* What the sum is of begins with what the file is, so that one of another boot cannot pass for one of this.
  */
-static void begin_summed(JsonWriter *w, Buffer *buffer, const char *boot_id, const char *id) {
+void lease_record_begin_sum(JsonWriter *w, Buffer *buffer, const char *boot_id, const char *id) {
         json_writer_init(w, buffer);
         json_write_object_begin(w, NULL);
-        json_write_string(w, MEMBER_BOOT_ID, boot_id);
-        json_write_string(w, MEMBER_ID, id);
+        json_write_string(w, RECORD_BOOT_ID, boot_id);
+        json_write_string(w, RECORD_ID, id);
 }
 
 /* FNV-1a: finds every change of one byte, and most others. Nobody is kept from forging it. */
-static int end_summed(JsonWriter *w, char ret_sum[static SUM_LENGTH + 1]) {
+int lease_record_end_sum(JsonWriter *w, char ret_sum[static LEASE_RECORD_SUM_LENGTH + 1]) {
         uint64_t sum = UINT64_C(0xcbf29ce484222325);
         const Buffer *buffer = w->buffer;
         int r;
@@ -150,21 +119,22 @@ static int end_summed(JsonWriter *w, char ret_sum[static SUM_LENGTH + 1]) {
 
         for (size_t i = buffer->start; i < buffer->end; i++)
                 sum = (sum ^ (unsigned char)buffer->data[i]) * UINT64_C(0x100000001b3);
-        (void)snprintf(ret_sum, SUM_LENGTH + 1, "%016" PRIx64, sum);
+        (void)snprintf(ret_sum, LEASE_RECORD_SUM_LENGTH + 1, "%016" PRIx64, sum);
         return 0;
 }
 
-static int sum_lease(const Lease *lease, const char *boot_id, char ret_sum[static SUM_LENGTH + 1]) {
+static int sum_lease(const Lease *lease, const char *boot_id,
+                     char ret_sum[static LEASE_RECORD_SUM_LENGTH + 1]) {
         _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(LEASE_RECORD_MAX);
         JsonWriter w;
 
-        begin_summed(&w, &buffer, boot_id, lease->id);
+        lease_record_begin_sum(&w, &buffer, boot_id, lease->id);
         write_facts(&w, lease);
-        return end_summed(&w, ret_sum);
+        return lease_record_end_sum(&w, ret_sum);
 }
 
 int lease_record_write(const Lease *lease, const char *boot_id, Buffer *buffer) {
-        char sum[SUM_LENGTH + 1];
+        char sum[LEASE_RECORD_SUM_LENGTH + 1];
         JsonWriter w;
         int r;
 
@@ -174,307 +144,14 @@ int lease_record_write(const Lease *lease, const char *boot_id, Buffer *buffer) 
 
         json_writer_init(&w, buffer);
         json_write_object_begin(&w, NULL);
-        json_write_int(&w, MEMBER_VERSION, FORMAT_VERSION);
-        json_write_string(&w, MEMBER_BOOT_ID, boot_id);
-        encode_lease(&w, MEMBER_LEASE, lease);
+        json_write_int(&w, RECORD_VERSION, LEASE_RECORD_VERSION);
+        json_write_string(&w, RECORD_BOOT_ID, boot_id);
+        encode_lease(&w, RECORD_LEASE, lease);
         write_facts(&w, lease);
-        json_write_string(&w, MEMBER_SUM, sum);
+        json_write_string(&w, RECORD_SUM, sum);
         if (lease->unknown)
                 json_write_members(&w, lease->unknown);
         json_write_object_end(&w);
         r = json_writer_finish(&w);
         return r < 0 ? r : buffer_append(buffer, "\n", 1);
-}
-
-/* The phrases of read_x(): what is wrong with a member, whatever it is. */
-#define BAD(member) member " is missing, or not what it can be"
-
-/* Copies what a record owns. */
-static int copy_string(const char *text, char **ret_copy) {
-        char *copy = text ? strdup(text) : NULL;
-
-        if (text && !copy)
-                return -ENOMEM;
-
-        *ret_copy = copy;
-        return 0;
-}
-
-static int copy_strings(const char *vm, const char *instance, const char *id, LeaseRequest *request) {
-        int r;
-
-        r = copy_string(vm, &request->vm);
-        if (r == 0)
-                r = copy_string(instance, &request->instance);
-        if (r == 0)
-                r = copy_string(id, &request->id);
-        request->policy.vm = request->vm;
-        request->policy.instance = request->instance;
-        return r;
-}
-
-static int read_request(MemberReader *outer, LeaseRequest *request) {
-        const char *id, *vm, *origin, *instance, *mode;
-        PolicyRequest *policy = &request->policy;
-        MemberReader reader;
-
-        member_reader_enter(outer, MEMBER_REQUEST, BAD("request"), &reader);
-        id = member_get_optional_string(&reader, "requestId", BAD("request.requestId"));
-        member_require(&reader, !id || request_id_is_valid(id), BAD("request.requestId"));
-        policy->uid = (uid_t)member_get_int(&reader, "uid", 0, UINT32_MAX - 1, BAD("request.uid"));
-        policy->administrator = member_get_bool(&reader, "administrator", BAD("request.administrator"));
-        vm = member_get_string(&reader, "vm", BAD("request.vm"));
-        member_require(&reader, vm && request_vm_name_is_valid(vm), BAD("request.vm"));
-        origin = member_get_string(&reader, "vmOrigin", BAD("request.vmOrigin"));
-        policy->vm_origin = origin ? vm_origin_from_string(origin) : _VM_ORIGIN_INVALID;
-        member_require(&reader, policy->vm_origin >= 0, BAD("request.vmOrigin"));
-        policy->vcpus =
-                (unsigned)member_get_int(&reader, "vcpus", 1, REQUEST_VCPUS_MAX, BAD("request.vcpus"));
-        policy->has_cpus = member_get_optional_cpus(&reader, "cpus", BAD("request.cpus"), &policy->cpus);
-        instance = member_get_optional_string(&reader, "instance", BAD("request.instance"));
-        member_require(&reader, !instance || strlen(instance) <= REQUEST_INSTANCE_NAME_MAX,
-                       BAD("request.instance"));
-        policy->has_affinity =
-                member_get_optional_cpus(&reader, "affinity", BAD("request.affinity"), &policy->affinity);
-        policy->buffer_size =
-                (uint64_t)member_get_int(&reader, "bufferSize", 0, INT64_MAX, BAD("request.bufferSize"));
-        policy->exact = member_get_bool(&reader, "exact", BAD("request.exact"));
-        mode = member_get_string(&reader, "mode", BAD("request.mode"));
-        policy->mode = mode ? lease_mode_from_string(mode) : _LEASE_MODE_INVALID;
-        member_require(&reader, policy->mode >= 0, BAD("request.mode"));
-
-        outer->fault = member_reader_finish(&reader, "request has members that are unknown");
-        return outer->fault ? 0 : copy_strings(vm, instance, id, request);
-}
-
-static void read_owner(MemberReader *outer, LeaseRecordOwner *owner) {
-        MemberReader reader;
-
-        member_reader_enter(outer, MEMBER_OWNER, BAD("owner"), &reader);
-        owner->pid = (pid_t)member_get_int(&reader, "pid", 1, INT_MAX, BAD("owner.pid"));
-        owner->start_time =
-                (uint64_t)member_get_int(&reader, "startTime", 0, INT64_MAX, BAD("owner.startTime"));
-        owner->uid = (uid_t)member_get_int(&reader, "uid", 0, UINT32_MAX - 1, BAD("owner.uid"));
-        outer->fault = member_reader_finish(&reader, "owner has members that are unknown");
-}
-
-/* The name of a limit, as others compare it: by its text, for ever. */
-static const char *find_limit(const char *text) {
-        for (size_t i = 0; i < ELEMENTS_OF(limit_names); i++)
-                if (strcmp(limit_names[i], text) == 0)
-                        return limit_names[i];
-
-        return NULL;
-}
-
-/* What it is granted: where, and how much. */
-static void read_grant(MemberReader *reader, LeaseRecord *record) {
-        const char *instance, *limit;
-
-        instance = member_get_string(reader, "instance", BAD("state.instance"));
-        if (instance && strlen(instance) <= INSTANCE_NAME_MAX &&
-            topology_parse_name(instance, &record->instance_index))
-                memcpy(record->instance_name, instance, strlen(instance) + 1);
-        else
-                member_require(reader, false, BAD("state.instance"));
-
-        record->pmu_type = (uint32_t)member_get_int(reader, "pmuType", 0, UINT32_MAX, BAD("state.pmuType"));
-        record->now_pmu_type =
-                (uint32_t)member_get_int(reader, "nowPmuType", 0, UINT32_MAX, BAD("state.nowPmuType"));
-        member_get_cpus(reader, "cpus", BAD("state.cpus"), &record->cpus);
-        member_get_cpus(reader, "usable", BAD("state.usable"), &record->usable);
-        member_require(reader, cpuset_is_subset(&record->usable, &record->cpus), BAD("state.usable"));
-        record->buffer_size =
-                (uint64_t)member_get_int(reader, "bufferSize", 1, INT64_MAX, BAD("state.bufferSize"));
-        member_require(reader, buffer_size_is_representable(record->buffer_size), BAD("state.bufferSize"));
-        limit = member_get_optional_string(reader, "limitedBy", BAD("state.limitedBy"));
-        record->limited_by = limit ? find_limit(limit) : NULL;
-        member_require(reader, !limit || record->limited_by, BAD("state.limitedBy"));
-        record->charge =
-                (uint64_t)member_get_int(reader, "charge", 1, CHARGE_SATURATED - 1, BAD("state.charge"));
-}
-
-static void read_times(MemberReader *reader, LeaseRecord *record) {
-        record->since_usec =
-                (uint64_t)member_get_int(reader, "sinceUSec", 0, INT64_MAX, BAD("state.sinceUSec"));
-        record->deadline_usec = member_get_time(reader, "deadlineUSec", BAD("state.deadlineUSec"));
-        record->away_deadline_usec =
-                member_get_time(reader, "awayDeadlineUSec", BAD("state.awayDeadlineUSec"));
-        record->grace_usec =
-                (uint64_t)member_get_int(reader, "graceUSec", 0, INT64_MAX, BAD("state.graceUSec"));
-}
-
-static void read_flags(MemberReader *reader, LeaseRecord *record) {
-        record->barred = member_get_bool(reader, "barred", BAD("state.barred"));
-        record->kill = member_get_bool(reader, "kill", BAD("state.kill"));
-        record->terminated = member_get_bool(reader, "terminated", BAD("state.terminated"));
-        record->away = member_get_bool(reader, "away", BAD("state.away"));
-        record->restart_required = member_get_bool(reader, "restartRequired", BAD("state.restartRequired"));
-}
-
-/* What cannot be true at once of a lease in its state. */
-static bool is_consistent(const LeaseRecord *record) {
-        bool ends = record->deadline_usec != UINT64_MAX;
-
-        if (record->away_deadline_usec != UINT64_MAX &&
-            (!record->away || record->state == LEASE_STATE_REVOKED))
-                return false;
-        if (record->terminated && !record->kill)
-                return false;
-
-        switch (record->state) {
-        case LEASE_STATE_GRANTED:
-                return !ends && !record->barred && !record->kill;
-        case LEASE_STATE_REVOKING:
-                return ends && !record->terminated;
-        case LEASE_STATE_REVOKED:
-                return !record->barred && (!ends || record->kill);
-        default:
-                return false;
-        }
-}
-
-static int read_state(MemberReader *outer, LeaseRecord *record) {
-        const char *state, *reason;
-        MemberReader reader;
-
-        member_reader_enter(outer, MEMBER_STATE, BAD("state"), &reader);
-        state = member_get_string(&reader, "state", BAD("state.state"));
-        record->state = state ? lease_state_from_string(state) : _LEASE_STATE_INVALID;
-        member_require(&reader, record->state >= 0, BAD("state.state"));
-        reason = member_get_optional_string(&reader, "reason", BAD("state.reason"));
-        member_require(&reader, !reason || strlen(reason) <= LEASE_RECORD_REASON_MAX, BAD("state.reason"));
-        read_grant(&reader, record);
-        read_times(&reader, record);
-        read_flags(&reader, record);
-        member_require(&reader, is_consistent(record), "state contradicts itself");
-
-        outer->fault = member_reader_finish(&reader, "state has members that are unknown");
-        return outer->fault ? 0 : copy_string(reason, &record->reason);
-}
-
-/* Only what says the same as when it was written is looked at any further. */
-static int check_sum(MemberReader *reader, const char *boot_id, const char *id) {
-        _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(LEASE_RECORD_MAX);
-        static const char *const summed[] = {MEMBER_REQUEST, MEMBER_OWNER, MEMBER_STATE};
-        const char *said = member_get_string(reader, MEMBER_SUM, BAD("sum"));
-        char sum[SUM_LENGTH + 1];
-        JsonWriter w;
-        int r;
-
-        if (reader->fault)
-                return 0;
-
-        begin_summed(&w, &buffer, boot_id, id);
-        for (size_t i = 0; i < ELEMENTS_OF(summed); i++)
-                json_write_json(&w, summed[i], json_object_object_get(reader->object, summed[i]));
-        r = end_summed(&w, sum);
-        if (r == -ENOMEM)
-                return r;
-        member_require(reader, r == 0 && strcmp(said, sum) == 0, "damaged: its sum is another");
-        return 0;
-}
-
-/* Leaves in @root what this build does not know. */
-static int keep_unknown(struct json_object *root, const char **ret_reason) {
-        _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(LEASE_RECORD_UNKNOWN_MAX);
-        JsonWriter w;
-        int r;
-
-        for (size_t i = 0; i < ELEMENTS_OF(known_members); i++)
-                json_object_object_del(root, known_members[i]);
-
-        json_writer_init(&w, &buffer);
-        json_write_json(&w, NULL, root);
-        r = json_writer_finish(&w);
-        if (r == -ENOMEM)
-                return r;
-        if (r < 0) {
-                *ret_reason = "more unknown members than can be kept";
-                return LEASE_RECORD_E_BAD;
-        }
-        return 0;
-}
-
-/* What the file is: one of ours, of this version, of this lease. */
-static void read_head(MemberReader *reader, const char *id, const char **ret_boot_id) {
-        MemberReader lease;
-        const char *said;
-
-        member_reader_init(reader, reader->object, "not an object");
-        (void)member_get_int(reader, MEMBER_VERSION, FORMAT_VERSION, FORMAT_VERSION, "of another version");
-        *ret_boot_id = member_get_string(reader, MEMBER_BOOT_ID, BAD("bootId"));
-        member_reader_enter(reader, MEMBER_LEASE, BAD("lease"), &lease);
-        said = member_get_string(&lease, MEMBER_ID, BAD("lease.leaseId"));
-        member_require(&lease, said && strcmp(said, id) == 0, "of another lease than its name says");
-        member_require(reader, !lease.fault, lease.fault);
-}
-
-static int read_record(struct json_object *root, const char *id, const char *boot_id, LeaseRecord *record,
-                       const char **ret_reason) {
-        MemberReader reader = {.object = root};
-        const char *said_boot_id;
-        int r;
-
-        read_head(&reader, id, &said_boot_id);
-        if (!reader.fault) {
-                r = check_sum(&reader, said_boot_id, id);
-                if (r < 0)
-                        return r;
-        }
-        if (!reader.fault) {
-                r = read_request(&reader, &record->request);
-                if (r < 0)
-                        return r;
-        }
-        if (!reader.fault)
-                read_owner(&reader, &record->owner);
-        if (!reader.fault) {
-                r = read_state(&reader, record);
-                if (r < 0)
-                        return r;
-        }
-        if (reader.fault) {
-                *ret_reason = reader.fault;
-                return LEASE_RECORD_E_BAD;
-        }
-
-        if (strcmp(said_boot_id, boot_id) != 0) {
-                *ret_reason = "of another boot";
-                return LEASE_RECORD_E_OTHER_BOOT;
-        }
-        memcpy(record->id, id, sizeof(record->id));
-        return 0;
-}
-
-int lease_record_parse(const char *data, size_t n, const char *id, const char *boot_id,
-                       LeaseRecord *ret_record, const char **ret_reason) {
-        _cleanup_(lease_record_deinit) LeaseRecord record = LEASE_RECORD_NULL;
-        _cleanup_(json_object_putp) struct json_object *root = NULL;
-        int r;
-
-        if (!lease_record_id_is_valid(id) || n > LEASE_RECORD_MAX) {
-                *ret_reason = n > LEASE_RECORD_MAX ? "too large" : "not called as a lease is";
-                return LEASE_RECORD_E_BAD;
-        }
-        r = json_read(data, n, &root, NULL);
-        if (r > 0) {
-                *ret_reason = json_read_strerror(r);
-                return LEASE_RECORD_E_BAD;
-        }
-        if (r < 0)
-                return r;
-
-        r = read_record(root, id, boot_id, &record, ret_reason);
-        if (r)
-                return r;
-        r = keep_unknown(root, ret_reason);
-        if (r)
-                return r;
-        if (json_object_object_length(root) > 0)
-                record.unknown = steal_ptr(root);
-
-        *ret_record = record;
-        record = LEASE_RECORD_NULL;
-        return 0;
 }

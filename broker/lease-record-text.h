@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/*
+ * What writer and parser of the texts of leases share, and nobody else has to know. broker/lease-record.h has
+ * the format.
+ */
+
+#include "varlink/buffer.h"
+#include "varlink/json-write.h"
+
+#define LEASE_RECORD_VERSION    1
+#define LEASE_RECORD_SUM_LENGTH 16U
+
+/* Members of the whole. Those that this build does not know stand behind them. */
+#define RECORD_VERSION "version"
+#define RECORD_BOOT_ID "bootId"
+#define RECORD_LEASE   "lease"
+#define RECORD_ID      "leaseId" /* in the lease */
+#define RECORD_REQUEST "request"
+#define RECORD_OWNER   "owner"
+#define RECORD_STATE   "state"
+#define RECORD_SUM     "sum"
+
+/*
+ * What the sum is of: begun with what the file is, so that one of another boot cannot pass for one of this.
+ * Whoever calls writes request, owner and state in between.
+ */
+void lease_record_begin_sum(JsonWriter *w, Buffer *buffer, const char *boot_id, const char *id);
+int lease_record_end_sum(JsonWriter *w, char ret_sum[static LEASE_RECORD_SUM_LENGTH + 1]);
