@@ -185,6 +185,48 @@ static void test_both_causes(void **state) {
         broker_wait(broker, !find(broker, held)->contended);
 }
 
+/* Leases that are revoked protect nothing, but their guests may leave CPU-wide sessions with holes as before.
+ */
+static void test_revoked(void **state) {
+        Broker *broker = *state;
+        _cleanup_(client_freep) Client *client = client_new(broker), *watch = NULL;
+        pid_t child = child_new(0);
+        LeaseId id = acquire_for(client, child, "a", "0-1", "guest");
+        LeaseId shared = acquire_for(client, child, "b", "2", "shared");
+        uint64_t event;
+
+        assert_fine(client_call(client, ADMIN "Revoke", "{\"leaseId\":\"%s\",\"graceUSec\":0}", id.text));
+        assert_fine(client_call(client, ADMIN "Revoke", "{\"leaseId\":\"%s\",\"graceUSec\":0}", shared.text));
+        broker_wait(broker, find(broker, shared)->state == LEASE_STATE_REVOKED);
+
+        watch = start_watch(broker);
+        event = open_event(broker, 1, 0);
+        assert_lease_event(
+                watch, "contended",
+                "off: 'speadm revoke --kill' ends it; perf (pid 4321) samples CPU 1: that has holes");
+        assert_session_event(watch, "opened", true);
+        close_event(broker, event);
+        assert_text(next_event(watch, "lease"), "/change", "uncontended");
+        assert_session_event(watch, "closed", false);
+
+        /* Tasks lose nothing, and whoever shares has said so. */
+        event = open_event(broker, 1, getpid());
+        assert_session_event(watch, "opened", false);
+        close_event(broker, event);
+        assert_session_event(watch, "closed", false);
+        event = open_event(broker, 2, 0);
+        assert_session_event(watch, "opened", false);
+
+        /* With its owner that ends, too. */
+        open_event(broker, 0, 0);
+        assert_lease_event(watch, "contended", "samples CPU 0");
+        assert_session_event(watch, "opened", true);
+        child_kill(child);
+        assert_text(next_event(watch, "lease"), "/change", "ended");
+        assert_text(next_event(watch, "lease"), "/change", "ended");
+        assert_session_event(watch, "uncontended", false);
+}
+
 static void send_acquire(Client *client, const char *vm, const char *cpus, const char *mode,
                          const char *rest) {
         client_send(client, BROKER "Acquire", false,
@@ -330,6 +372,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_tasks, setup_observe, session_teardown),
                 cmocka_unit_test_setup_teardown(test_exclusive, setup_observe, session_teardown),
                 cmocka_unit_test_setup_teardown(test_both_causes, setup_observe, session_teardown),
+                cmocka_unit_test_setup_teardown(test_revoked, setup_observe, session_teardown),
                 cmocka_unit_test_setup_teardown(test_busy, setup_observe, session_teardown),
                 cmocka_unit_test_setup_teardown(test_wait, setup_observe, session_teardown),
                 cmocka_unit_test_setup_teardown(test_assign, setup_observe, session_teardown),
