@@ -83,7 +83,7 @@ static bool parse_name(const char *name, pid_t *ret_pid, uint64_t *ret_start_tim
         if (strncmp(name, NAME_PREFIX, strlen(NAME_PREFIX)) != 0 || strlen(name) >= sizeof(digits))
                 return false;
 
-        (void)strcpy(digits, name + strlen(NAME_PREFIX));
+        (void)snprintf(digits, sizeof(digits), "%s", name + strlen(NAME_PREFIX));
         dash = strchr(digits, '-');
         if (!dash)
                 return false;
