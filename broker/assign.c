@@ -48,14 +48,20 @@ static void commit_table(Manager *manager, AssignmentTable *copy) {
         manager_mark_dirty(manager, DIRTY_ASSIGNMENTS);
 }
 
-/* The caller is told that it failed, the journal where and why. */
+/*
+ * The caller is told that it failed, the journal where and why. What fails last is waiting for the disk, with
+ * the new file in its place: then the file has to say again what holds.
+ */
 static int save(Manager *manager, const AssignmentTable *table, AssignmentOrigin origin) {
         int r;
 
         r = assignment_store_save(manager->root_fd, table, origin, manager->boot_id);
-        if (r < 0)
+        if (r < 0) {
                 log_message(LOG_ERR, "/%s: cannot be written: %s; assignments stay as they were",
                             assignment_store_path(origin), strerror(-r));
+                (void)assignment_store_save(manager->root_fd, &manager->model.assignments, origin,
+                                            manager->boot_id);
+        }
         return r;
 }
 

@@ -325,6 +325,7 @@ int assignment_store_load(int root_fd, AssignmentOrigin origin, const char *boot
         size_t n;
         int r;
 
+        (void)fs_remove_temporary(root_fd, path); /* of a broker that died; what stays is in nobody's way */
         r = fs_read_all(root_fd, path, FILE_SIZE_MAX, &data, &n);
         if (r == FS_E_NOT_FOUND)
                 return 0;

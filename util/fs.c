@@ -323,6 +323,35 @@ int fs_mkdir_all(int dir_fd, const char *path, unsigned mode) {
         return 0;
 }
 
+static bool is_temporary_of(const char *temporary, const char *name) {
+        size_t n = strlen(name);
+
+        return fs_is_temporary(temporary) && strlen(temporary) == n + 2 + TAG_LENGTH &&
+               strncmp(temporary + 1, name, n) == 0;
+}
+
+int fs_remove_temporary(int dir_fd, const char *path) {
+        _cleanup_(closedirp) DIR *dir = NULL;
+        struct dirent *entry;
+        int fd, r;
+
+        r = open_parent(dir_fd, path, &fd);
+        if (r < 0)
+                return r;
+        dir = fdopendir(fd);
+        if (!dir) {
+                r = -errno;
+                close(fd);
+                return r;
+        }
+
+        while ((r = fs_readdir(dir, &entry)) == 0 && entry)
+                if (is_temporary_of(entry->d_name, last_component(path)) &&
+                    unlinkat(dirfd(dir), entry->d_name, 0) < 0)
+                        return -errno;
+        return r;
+}
+
 int fs_readdir(DIR *dir, struct dirent **ret_entry) {
         struct dirent *entry;
 

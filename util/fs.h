@@ -48,6 +48,8 @@ int fs_write_transient(int dir_fd, const char *path, const char *data, size_t n,
 
 /* True if @name can be a file that one of the two was about to rename when its process died. */
 bool fs_is_temporary(const char *name);
+/* Removes such files beside @path that were to become it. Returns 0 or -errno. */
+int fs_remove_temporary(int dir_fd, const char *path);
 
 /* mkdir -p of @path below @dir_fd; existing directories are fine. Returns 0 or -errno. */
 int fs_mkdir_all(int dir_fd, const char *path, unsigned mode);

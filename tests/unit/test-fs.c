@@ -213,10 +213,22 @@ static void test_temporary(void **state) {
         for (size_t i = 0; i < ELEMENTS_OF(others); i++)
                 assert_false(fs_is_temporary(others[i]));
 
-        /* As they are called while they are written: this one can be renamed over nothing. */
-        tree_mkdir(tree, "directory/full");
-        assert_int_equal(fs_write_transient(tree->fd, "directory", "x", 1, 0600), -EISDIR);
-        assert_int_equal(count_entries(tree->path), 1);
+        /* Those of one file are removed. */
+        tree_put(tree, "d/state", "");
+        tree_put(tree, "d/.state.01234567", "");
+        tree_put(tree, "d/.state.89abcdef", "");
+        tree_put(tree, "d/.state.12", "");
+        tree_put(tree, "d/.other.01234567", "");
+        tree_put(tree, "d/.state.a.01234567", "");
+        tree_put(tree, "d/.stat.01234567", "");
+        assert_int_equal(fs_remove_temporary(tree->fd, "d/state"), 0);
+        assert_int_equal(fchdir(tree->fd), 0);
+        assert_int_equal(count_entries("d"), 5);
+        assert_int_equal(chdir("/"), 0);
+        assert_int_equal(faccessat(tree->fd, "d/.state.01234567", F_OK, 0), -1);
+        assert_int_equal(fs_remove_temporary(tree->fd, "absent/state"), -ENOENT);
+        tree_mkdir(tree, "d/.state.22222222");
+        assert_int_equal(fs_remove_temporary(tree->fd, "d/state"), -EISDIR);
 }
 
 static void test_mkdir_all(void **state) {
