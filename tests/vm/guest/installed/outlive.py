@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What keeps host sessions off, over the death of the broker: systemd keeps it until the unit stops."""
+"""Leases, and what keeps host sessions off, over the death of the broker: systemd keeps it until the unit stops."""
 
 import contextlib
 import json
@@ -42,9 +42,8 @@ def kept(pid):
 
 
 @unittest.skipUnless(os.environ.get("SPE_VM_MODULE"), "no module with test PMUs")
-class TestOutlive(service.TestCase):
-    """A lease on one CPU, an assignment on another. Between the death of a broker and the next one is a gate: the unit
-    is on its way, and waits there."""
+class TestCase(service.TestCase):
+    """A lease on one CPU, an assignment on another, on the PMUs of the machine."""
 
     @classmethod
     def setUpClass(cls):
@@ -59,8 +58,10 @@ class TestOutlive(service.TestCase):
         super().setUp()
         speadm("assign", "guest", "--cpus", ASSIGNED)
         self.addCleanup(speadm, "unassign", "--cpus", ASSIGNED)
-        self.lease = self.vmm("--cpus", str(LEASED), "--vcpus", "1").lease
+        self.owner = self.vmm("--cpus", str(LEASED), "--vcpus", "1")
+        self.lease = self.owner.lease
         self.assertNotEqual(self.lease, "", speadm("refusals"))
+        (self.before,) = service.leases()
 
     def opens(self):
         """What becomes of CPU-wide events: those on the CPUs that are leased, assigned, and free."""
@@ -70,6 +71,22 @@ class TestOutlive(service.TestCase):
         status = host()
         self.assertEqual((status["level"], status["levelReason"] is None), bpf.LEVEL, status)
         return status["level"]
+
+    def lives(self):
+        """The lease is as it was before, and protects."""
+        (lease,) = service.leases()
+        self.assertEqual(lease, self.before)
+        self.assertEqual(self.opens()[:2], ["EBUSY", "EBUSY"])
+
+    def ends(self):
+        """It is a lease like any other: with its owner it ends, and its CPU is open."""
+        self.owner.end()
+        system.wait_until(lambda: not service.leases(), "the lease ends with its owner")
+        system.wait_until(lambda: self.opens()[LEASED] == "", "its CPU is open")
+
+
+class TestOutlive(TestCase):
+    """Between the death of a broker and the next one is a gate: the unit is on its way, and waits there."""
 
     def close_gate(self):
         os.mkfifo(GATE)
@@ -118,8 +135,8 @@ class TestOutlive(service.TestCase):
         self.assertTrue(host()["levelKept"])
         self.assertEqual(kept(system.main_pid()), ours, "taken over, each of them")
         self.assertAlmostEqual(self.session(), before, delta=100_000, msg="as the table has had it from the beginning")
-        # No lease has outlived it, and with the first thing that it does it opens the CPU. The assignment has.
-        system.wait_until(lambda: self.opens() == ["", "EBUSY", "EBUSY"], "the CPU of the lease is open")
+        self.lives()
+        self.ends()
         self.refuse_again()
 
     def session(self):
@@ -143,17 +160,23 @@ class TestOutlive(service.TestCase):
         self.open_gate()
         system.wait_until(lambda: show("ActiveState") == "active", "the next one")
         self.assertEqual(kept(system.main_pid()), ours)
+        self.lives()
 
     def test_stopped(self):
-        """Nothing is left of it, in systemd or in the kernel."""
+        """Nothing is left of it, in systemd or in the kernel. Started again it knows its leases but those whose owners
+        have gone."""
+        mortal = self.vmm("--cpus", str(FREE), "--vcpus", "1")
+        self.assertEqual(self.opens(), ["EBUSY", "EBUSY", "EBUSY"])
+        self.assertEqual({lease["leaseId"] for lease in service.leases()}, {self.lease, mortal.lease})
         ours = objects(system.main_pid())
-        self.assertEqual(self.opens(), ["EBUSY", "EBUSY", ""])
         systemctl("stop", SERVICE)
         system.wait_until(lambda: self.opens() == ["", "", ""], "all CPUs are open")
         self.assertEqual(int(show("NFileDescriptorStore")), 0)
         system.wait_until(lambda: not bpf.existing(ours), "no program, map or link of it exists")
+        mortal.end()
         systemctl("start", SERVICE)
-        self.assertEqual(self.opens(), ["", "EBUSY", ""])
+        self.lives()
+        self.assertEqual(self.opens()[FREE], "")
 
     def test_privileges(self):
         """Debian's kernels want more than others, which the package's drop-in gives; without it, it is said what is

@@ -4,6 +4,7 @@
 import ctypes
 import os
 import pathlib
+import socket
 import stat
 import subprocess
 import unittest
@@ -52,17 +53,20 @@ class TestInstalled(unittest.TestCase):
         library.spebroker_unref(broker)
 
 
-class TestUpgraded(unittest.TestCase):
-    def setUp(self):
-        systemctl("reset-failed", SERVICE, SOCKET, status=None)
-        systemctl("start", SERVICE)
-
-    def test_socket_stays(self):
-        """The daemon is another one, the socket the same, and nobody was turned away meanwhile."""
+class TestUpgraded(service.TestCase):
+    def test_nobody_loses_anything(self):
+        """The daemon is another one, the socket the same, and so is the lease. Nobody was turned away meanwhile; who
+        was in hears that it is over."""
+        vmm, before = self.vmm(), service.leases()
+        self.assertEqual([lease["leaseId"] for lease in before], [vmm.lease])
         pid, invocation, inode = system.main_pid(), show("InvocationID", SOCKET), ADDRESS.stat().st_ino
-        with service.Clients() as clients:
+        with service.Clients() as clients, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connected:
+            connected.settimeout(system.DEADLINE)
+            connected.connect(str(ADDRESS))
             run("dpkg", "--install", *files())
+            self.assertEqual(connected.recv(1), b"")
         clients.check(self)
+        self.assertEqual(service.leases(), before)
         self.assertNotIn(system.main_pid(), (0, pid))
         self.assertEqual((show("InvocationID", SOCKET), ADDRESS.stat().st_ino), (invocation, inode))
 

@@ -412,6 +412,6 @@ class TestProcess(unittest.TestCase):
         environment = dict(line.split("=", 1) for line in lines if line)
         names = environment["LISTEN_FDNAMES"].split(":")
         self.assertEqual(environment["LISTEN_FDS"], str(len(names)))
-        self.assertEqual([name for name in names if not name.startswith(("arbiter-", "reserve-"))], ["varlink"])
+        self.assertEqual([name for name in names if not name.startswith(("arbiter-", "reserve-", "owner-"))], ["varlink"])
 
 
