@@ -84,6 +84,10 @@ int assign_set(Manager *manager, const CpuSet *cpus, AssignmentOwner owner, cons
         return 0;
 }
 
+/*
+ * Two files cannot be replaced at once. The persistent one goes first: whoever dies between the two leaves what
+ * holds now as it was, as runtime assignments beat the others, and whoever heard no answer may just ask again.
+ */
 int assign_clear(Manager *manager, const CpuSet *cpus) {
         static const AssignmentOrigin origins[] = {ASSIGNMENT_ORIGIN_PERSISTENT, ASSIGNMENT_ORIGIN_RUNTIME};
         _cleanup_(assignment_table_deinit) AssignmentTable copy = ASSIGNMENT_TABLE_NULL;

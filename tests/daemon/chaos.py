@@ -232,14 +232,18 @@ class World(Acts):
 
     def calm(self, number):
         """A round in which the daemon lives on."""
-        rng = random.Random(f"{self.seed}/{number}")
         self.say(f"=== round {number}")
-        for _ in range(20):
+        self.calm_acts(random.Random(f"{self.seed}/{number}"), 20)
+
+    def calm_acts(self, rng, n):
+        for _ in range(n):
             self.wait_a_little(rng, self.act(rng))
         self.settle()
 
     def live(self, rng, how):
         acts = rng.randint(4, 12)
+        if rng.random() < 0.3:  # it has lived for a while
+            self.calm_acts(rng, acts)
         strike_at = rng.randrange(acts)
         for i in range(acts):
             line = self.act(rng)
