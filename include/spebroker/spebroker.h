@@ -360,8 +360,9 @@ int64_t spebroker_lease_get_owner_uid(const struct spebroker_lease *lease);
 int64_t spebroker_lease_get_since_usec(const struct spebroker_lease *lease);
 
 /*
- * Microseconds left when this was said: of the wait while queued, of the grace while revoking, and until it
- * is revoked while granted without a PMU type. Else -1.
+ * Microseconds left when this was said: of the wait while queued, of the grace while revoking, until it is
+ * revoked while granted without a PMU type, and until its owner is sent the next signal while revoked, if an
+ * administrator has it killed. Else -1.
  */
 int64_t spebroker_lease_get_remaining_usec(const struct spebroker_lease *lease);
 
