@@ -139,6 +139,15 @@ void encode_refusal_error(VarlinkCall *call, const Refusal *refusal) {
         varlink_call_send(call);
 }
 
+void encode_none_left(VarlinkCall *call, const char *limit) {
+        JsonWriter *w = varlink_call_error(call, BROKER_ERROR_PREFIX "LimitExceeded");
+
+        json_write_string(w, "limit", limit);
+        json_write_int(w, "requested", 1);
+        json_write_int(w, "available", 0);
+        varlink_call_send(call);
+}
+
 void encode_no_such_lease(VarlinkCall *call, const char *id) {
         json_write_string(varlink_call_error(call, BROKER_ERROR_PREFIX "NoSuchLease"), "leaseId", id);
         varlink_call_send(call);

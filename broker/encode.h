@@ -41,6 +41,8 @@ void encode_checks(JsonWriter *w, const Check *checks, size_t n);
 void encode_lease_reply(VarlinkCall *call, const Lease *lease, LeaseChange change, bool continues);
 /* The error NoSuchLease. */
 void encode_no_such_lease(VarlinkCall *call, const char *id);
+/* LimitExceeded, of a limit that has nothing left for one more. */
+void encode_none_left(VarlinkCall *call, const char *limit);
 /* The error that @refusal is. */
 void encode_refusal_error(VarlinkCall *call, const Refusal *refusal);
 

@@ -27,6 +27,18 @@ const char *lease_change_to_string(LeaseChange change) {
         return lease_changes[change];
 }
 
+/* What is told of one change. */
+typedef struct News {
+        Buffer buffer;
+        JsonWriter writer;
+} News;
+
+#define NEWS_INIT ((News){.buffer = BUFFER_INIT(SIZE_MAX)})
+
+static void news_deinit(News *news) {
+        buffer_deinit(&news->buffer);
+}
+
 /* The head of an event: sequence, kind, lost. Its one member and the end follow. */
 static JsonWriter *event_begin(Watch *watch, const char *kind, bool lost) {
         JsonWriter *w = varlink_call_reply(watch->call, true);
@@ -66,6 +78,33 @@ static bool watch_is_ready(Watch *watch) {
         return !watch->lost;
 }
 
+/* Begins the one member of an event, which is written once for all. NULL: nobody is there to be told. */
+static JsonWriter *news_begin(Manager *manager, News *news) {
+        if (LIST_EMPTY(&manager->watches))
+                return NULL;
+
+        json_writer_init(&news->writer, &news->buffer);
+        return &news->writer;
+}
+
+static void news_tell(Manager *manager, News *news, const char *kind) {
+        int r = json_writer_finish(&news->writer);
+        Watch *watch;
+
+        LIST_FOREACH(watch, &manager->watches, link) {
+                JsonWriter *w;
+
+                if (!watch_is_ready(watch))
+                        continue;
+                w = event_begin(watch, kind, false);
+                if (r == 0)
+                        json_write_written(w, kind, &news->buffer);
+                else
+                        w->error = r; /* who cannot be told something is better hung up on */
+                event_end(watch, w);
+        }
+}
+
 static void on_watch_drained(_unused_ VarlinkCall *call, void *userdata) {
         Watch *watch = userdata;
 
@@ -82,10 +121,16 @@ static void on_watch_closed(_unused_ VarlinkCall *call, void *userdata) {
 
 int watch_new(Manager *manager, VarlinkCall *call) {
         Watch *watch;
+        int r;
 
         watch = calloc(1, sizeof(*watch));
         if (!watch)
                 return -ENOMEM;
+        r = quota_take(&manager->watchers, varlink_call_get_peer(call)->uid, &watch->token);
+        if (r != 0) {
+                free(watch);
+                return r;
+        }
 
         sessions_tell(manager); /* to the others: this one has them in its snapshot */
         watch->manager = manager;
@@ -103,6 +148,7 @@ Watch *watch_free(Watch *watch) {
 
         LIST_REMOVE(watch, link);
         watch->manager->n_watches--;
+        quota_refund(&watch->token);
         free(watch);
         return NULL;
 }
@@ -157,8 +203,9 @@ static bool is_of_record(LeaseChange change) {
 }
 
 void events_lease(Manager *manager, Lease *lease, LeaseChange change) {
+        _cleanup_(news_deinit) News news = NEWS_INIT;
         LeaseStream *stream, *next;
-        Watch *watch;
+        JsonWriter *w;
 
         if (is_of_record(change))
                 lease_mark_unsaved(lease);
@@ -170,61 +217,45 @@ void events_lease(Manager *manager, Lease *lease, LeaseChange change) {
                         stream_tell(stream, change);
         }
 
-        LIST_FOREACH(watch, &manager->watches, link) {
-                JsonWriter *w;
-
-                if (!watch_is_ready(watch))
-                        continue;
-                w = event_begin(watch, "lease", false);
-                json_write_object_begin(w, "lease");
-                json_write_string(w, "change", lease_change_to_string(change));
-                encode_lease(w, "lease", lease);
-                json_write_object_end(w);
-                event_end(watch, w);
-        }
+        w = news_begin(manager, &news);
+        if (!w)
+                return;
+        json_write_object_begin(w, NULL);
+        json_write_string(w, "change", lease_change_to_string(change));
+        encode_lease(w, "lease", lease);
+        json_write_object_end(w);
+        news_tell(manager, &news, "lease");
 }
 
 void events_instance(Manager *manager, const Instance *instance) {
-        Watch *watch;
+        _cleanup_(news_deinit) News news = NEWS_INIT;
+        JsonWriter *w = news_begin(manager, &news);
 
-        LIST_FOREACH(watch, &manager->watches, link) {
-                JsonWriter *w;
-
-                if (!watch_is_ready(watch))
-                        continue;
-                w = event_begin(watch, "instance", false);
-                encode_instance(w, "instance", manager, instance);
-                event_end(watch, w);
-        }
+        if (!w)
+                return;
+        encode_instance(w, NULL, manager, instance);
+        news_tell(manager, &news, "instance");
 }
 
 void events_refusal(Manager *manager, const Refusal *refusal) {
-        Watch *watch;
+        _cleanup_(news_deinit) News news = NEWS_INIT;
+        JsonWriter *w = news_begin(manager, &news);
 
-        LIST_FOREACH(watch, &manager->watches, link) {
-                JsonWriter *w;
-
-                if (!watch_is_ready(watch))
-                        continue;
-                w = event_begin(watch, "refusal", false);
-                encode_refusal(w, "refusal", refusal);
-                event_end(watch, w);
-        }
+        if (!w)
+                return;
+        encode_refusal(w, NULL, refusal);
+        news_tell(manager, &news, "refusal");
 }
 
 void events_session(Manager *manager, const Session *session, const char *change) {
-        Watch *watch;
+        _cleanup_(news_deinit) News news = NEWS_INIT;
+        JsonWriter *w = news_begin(manager, &news);
 
-        LIST_FOREACH(watch, &manager->watches, link) {
-                JsonWriter *w;
-
-                if (!watch_is_ready(watch))
-                        continue;
-                w = event_begin(watch, "session", false);
-                json_write_object_begin(w, "session");
-                json_write_string(w, "change", change);
-                encode_session(w, "session", session);
-                json_write_object_end(w);
-                event_end(watch, w);
-        }
+        if (!w)
+                return;
+        json_write_object_begin(w, NULL);
+        json_write_string(w, "change", change);
+        encode_session(w, "session", session);
+        json_write_object_end(w);
+        news_tell(manager, &news, "session");
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "broker/quota.h"
 #include "policy/instance.h"
 #include "varlink/server/server.h"
 
@@ -23,6 +24,10 @@ typedef struct Session Session;
  */
 #define WATCH_BACKLOG_MAX  (128U * 1024)
 #define FOLLOW_BACKLOG_MAX (64U * 1024)
+
+/* Each change is written to each watcher, so there are only so many, of one user and in all. */
+#define WATCHERS_PER_USER_MAX 64U
+#define WATCHERS_MAX          512U
 
 /* The changes of a lease, by their words in the interface. */
 typedef enum LeaseChange {
@@ -47,12 +52,14 @@ typedef struct Watch {
         LIST_ENTRY(Watch) link;
         Manager *manager;
         VarlinkCall *call;
+        QuotaToken token;
         int64_t sequence;
         size_t backlog_max; /* its last snapshot may be larger than all that may pile up behind it */
         bool lost;
 } Watch;
 
-/* Begins a Watch stream: the snapshot, and all that follows. */
+/* Begins a Watch stream: the snapshot, and all that follows. QUOTA_E_USER or QUOTA_E_ALL: there are too many.
+ */
 int watch_new(Manager *manager, VarlinkCall *call);
 Watch *watch_free(Watch *watch);
 

@@ -66,10 +66,11 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
         return 0;
 }
 
-void lease_enqueue(Manager *manager, Lease *lease, const Offer *wanted, uint64_t deadline_usec) {
+void lease_enqueue(Manager *manager, Lease *lease, const Offer *wanted, uint64_t deadline_usec,
+                   QuotaToken *token) {
         lease_set_wanted(lease, wanted);
         lease->deadline_usec = deadline_usec;
-        lease_link_waiting(lease);
+        lease_link_waiting(lease, token);
         claims_add(&manager->claims, wanted->mode, &wanted->cpus);
         if (arbitration_get_level(manager->arbitration) > ARBITRATION_LEVEL_NONE) {
                 lease->keep_usec = manager_now_monotonic(manager) + ARBITRATION_KEEP_USEC;

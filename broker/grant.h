@@ -17,8 +17,10 @@
  */
 int lease_grant(Manager *manager, Lease *lease, const Offer *offer);
 
-/* Puts a queued @lease behind the earlier waiters, until @deadline_usec (CLOCK_MONOTONIC). */
-void lease_enqueue(Manager *manager, Lease *lease, const Offer *wanted, uint64_t deadline_usec);
+/* Puts a queued @lease behind the earlier waiters, until @deadline_usec (CLOCK_MONOTONIC). Takes over @token.
+ */
+void lease_enqueue(Manager *manager, Lease *lease, const Offer *wanted, uint64_t deadline_usec,
+                   QuotaToken *token);
 
 /* Has a holding lease hold @cpus instead of those that it holds. Cannot fail: CPUs cost nothing. */
 void lease_hold(Manager *manager, Lease *lease, const CpuSet *cpus);

@@ -29,7 +29,7 @@ static unsigned bucket_of(const char *id) {
 }
 
 void lease_table_init(LeaseTable *table) {
-        *table = (LeaseTable){0};
+        *table = (LeaseTable){.waiters = QUOTA_INIT(WAITERS_PER_USER_MAX, WAITERS_MAX)};
         TAILQ_INIT(&table->all);
         TAILQ_INIT(&table->waiting);
         LIST_INIT(&table->revoking);
@@ -122,8 +122,8 @@ Lease *lease_free(Lease *lease) {
                 return NULL;
 
         manager = lease->owner->manager;
-        assert(!lease->charge.ledger && LIST_EMPTY(&lease->streams) && !lease->revoking_linked &&
-               !lease->away_linked && !lease->unsaved);
+        assert(!lease->charge.ledger && !lease->waiting.quota && LIST_EMPTY(&lease->streams) &&
+               !lease->revoking_linked && !lease->away_linked && !lease->unsaved);
 
         TAILQ_REMOVE(&manager->leases.all, lease, link);
         manager->leases.n--;
@@ -138,9 +138,11 @@ Lease *lease_free(Lease *lease) {
         return NULL;
 }
 
-void lease_link_waiting(Lease *lease) {
+void lease_link_waiting(Lease *lease, QuotaToken *token) {
         LeaseTable *table = &lease->owner->manager->leases;
 
+        lease->waiting = *token;
+        *token = QUOTA_TOKEN_NULL;
         TAILQ_INSERT_TAIL(&table->waiting, lease, waiting_link);
         table->n_waiting++;
 }
@@ -148,7 +150,10 @@ void lease_link_waiting(Lease *lease) {
 void lease_unlink_waiting(Lease *lease) {
         LeaseTable *table = &lease->owner->manager->leases;
 
+        if (table->next_waiter == lease)
+                table->next_waiter = TAILQ_NEXT(lease, waiting_link);
         TAILQ_REMOVE(&table->waiting, lease, waiting_link);
+        quota_refund(&lease->waiting);
         table->n_waiting--;
 }
 

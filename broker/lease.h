@@ -12,6 +12,7 @@
 #include <sys/queue.h>
 
 #include "broker/lease-owner.h"
+#include "broker/quota.h"
 #include "broker/request.h"
 #include "policy/decide.h"
 #include "policy/ledger.h"
@@ -67,6 +68,7 @@ struct Lease {
         uint64_t buffer_size;
         const char *limited_by; /* a LIMIT_ name, or NULL */
         LedgerCharge charge;
+        QuotaToken waiting; /* while it is in LeaseTable.waiting */
 
         uint64_t since_usec;         /* CLOCK_REALTIME */
         uint64_t deadline_usec;      /* CLOCK_MONOTONIC: end of the wait, or of the grace; UINT64_MAX: none */
@@ -96,6 +98,10 @@ struct Lease {
  */
 #define LEASE_BUCKETS 1024U
 
+/* So many may wait, of one user and in all. */
+#define WAITERS_PER_USER_MAX 256U
+#define WAITERS_MAX          1024U
+
 typedef struct LeaseTable {
         TAILQ_HEAD(LeaseList, Lease) all;
         TAILQ_HEAD(LeaseQueue, Lease) waiting; /* in the order in which they asked */
@@ -104,6 +110,8 @@ typedef struct LeaseTable {
         LIST_HEAD(, Lease) unsaved;
         unsigned n; /* all */
         unsigned n_waiting;
+        Quota waiters;
+        Lease *next_waiter; /* where settle goes on in the queue; NULL: it is through */
         unsigned n_revoked;
         LIST_HEAD(LeaseBucket, Lease) by_id[LEASE_BUCKETS];
 } LeaseTable;
@@ -122,7 +130,8 @@ int lease_new_with_id(Manager *manager, LeaseRequest *request, const char *id, L
 Lease *lease_free(Lease *lease);
 Lease *lease_find(const LeaseTable *table, const char *id);
 
-void lease_link_waiting(Lease *lease);
+/* Takes over @token, of LeaseTable.waiters. */
+void lease_link_waiting(Lease *lease, QuotaToken *token);
 void lease_unlink_waiting(Lease *lease);
 void lease_link_revoking(Lease *lease);
 void lease_unlink_revoking(Lease *lease);

@@ -67,7 +67,9 @@ static void on_dropped(void *userdata) {
 }
 
 static int on_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
-        manager_mark_dirty(userdata, DIRTY_DEADLINES);
+        Manager *manager = userdata;
+
+        manager_mark_dirty(manager, manager->leases.next_waiter ? DIRTY_QUEUE_REST : DIRTY_DEADLINES);
         return 0;
 }
 
@@ -267,6 +269,7 @@ int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_ma
         refusal_log_init(&manager->refusals);
         session_table_init(&manager->sessions);
         LIST_INIT(&manager->watches);
+        manager->watchers = QUOTA_INIT(WATCHERS_PER_USER_MAX, WATCHERS_MAX);
         LIST_INIT(&manager->assign_waits);
 
         r = sd_id128_get_boot(&boot_id);
@@ -362,6 +365,8 @@ Manager *manager_free(Manager *manager) {
         sd_event_source_disable_unref(manager->deadline_timer);
         sd_event_source_disable_unref(manager->expiry_timer);
         session_table_deinit(&manager->sessions);
+        quota_deinit(&manager->watchers);
+        quota_deinit(&manager->leases.waiters);
         refusal_log_deinit(&manager->refusals);
         assignment_table_deinit(&manager->model.assignments);
         ledger_deinit(&manager->model.ledger);

@@ -46,6 +46,7 @@ typedef enum Dirty {
         DIRTY_CONTENTION = 1 << 4,  /* a lease was revoked, or a revoked one ended */
         DIRTY_CLOSED = 1 << 5,      /* CPUs are to be closed to host sessions, or opened */
         DIRTY_UNSAVED = 1 << 6,     /* files of leases say what was */
+        DIRTY_QUEUE_REST = 1 << 7,  /* what is left of the waiters of the last run */
 } Dirty;
 
 /* What only counts up; Describe's counters. */
@@ -58,6 +59,15 @@ typedef struct Counters {
         uint64_t rescans;
         uint64_t reloads;
 } Counters;
+
+/* What settle has found out of the waiters that it has looked at, while there are others. */
+typedef struct QueuePass {
+        Claims claims;
+        Claims keeping;
+        bool again;          /* something has changed meanwhile: another pass follows */
+        bool incomplete;     /* one of them could be neither granted nor refused */
+        uint64_t generation; /* the run of settle that did the last part of it */
+} QueuePass;
 
 /* What main was told. */
 typedef struct ManagerOptions {
@@ -90,11 +100,13 @@ typedef struct Manager {
 
         LeaseTable leases;
         OwnerTable owners;
+        QueuePass queue_pass;
         Claims claims;  /* of all waiters */
         Claims keeping; /* of those for which CPUs are kept free of new host sessions */
         RefusalLog refusals;
         LIST_HEAD(, Watch) watches;
         unsigned n_watches;
+        Quota watchers;
         LIST_HEAD(, AssignWait) assign_waits;
         Arbitration *arbitration;
         SessionTable sessions;

@@ -100,13 +100,13 @@ int method_query(VarlinkCall *call, struct json_object *parameters, void *userda
         return 0;
 }
 
-/* Answers with the first refusal, and keeps it. */
+/* Answers with a refusal, and keeps it. */
 static int refuse(Manager *manager, VarlinkCall *call, const LeaseRequest *request,
-                  const Decision *decision) {
+                  const RefusalFacts *facts) {
         Refusal *refusal;
         int r;
 
-        r = refusal_new(manager, request, &decision->refusals[0], &refusal);
+        r = refusal_new(manager, request, facts, &refusal);
         if (r < 0)
                 return r;
 
@@ -136,9 +136,9 @@ static int answer_again(VarlinkCall *call, Lease *lease, const LeaseRequest *req
         return 0;
 }
 
-/* A new lease for @request, granted at once or put in the queue until @deadline. */
+/* A new lease for @request, granted at once or, with @token, put in the queue until @deadline. */
 static int acquire(Manager *manager, VarlinkCall *call, LeaseRequest *request, const Decision *decision,
-                   uint64_t deadline) {
+                   uint64_t deadline, QuotaToken *token) {
         LeaseStreamKind kind = varlink_call_wants_more(call) ? LEASE_STREAM_ACQUIRE : LEASE_STREAM_WAIT;
         Lease *lease;
         int r;
@@ -154,7 +154,7 @@ static int acquire(Manager *manager, VarlinkCall *call, LeaseRequest *request, c
         }
 
         if (!decision->granted) {
-                lease_enqueue(manager, lease, &decision->offer, deadline);
+                lease_enqueue(manager, lease, &decision->offer, deadline, token);
                 return 0;
         }
 
@@ -165,6 +165,24 @@ static int acquire(Manager *manager, VarlinkCall *call, LeaseRequest *request, c
                 lease_free(lease);
         }
         return r;
+}
+
+/* Waits, if there is a place in the queue. */
+static int acquire_waiting(Manager *manager, VarlinkCall *call, LeaseRequest *request,
+                           const Decision *decision, uint64_t deadline) {
+        RefusalFacts full = {.kind = REFUSAL_LIMIT_EXCEEDED, .requested = 1};
+        _cleanup_(quota_refund) QuotaToken token = QUOTA_TOKEN_NULL;
+        int r;
+
+        r = quota_take(&manager->leases.waiters, request->policy.uid, &token);
+        if (r < 0)
+                return r;
+        if (r > 0) {
+                full.limit = r == QUOTA_E_USER ? LIMIT_WAITING_PER_USER : LIMIT_WAITING;
+                return refuse(manager, call, request, &full);
+        }
+
+        return acquire(manager, call, request, decision, deadline, &token);
 }
 
 int method_acquire(VarlinkCall *call, struct json_object *parameters, void *userdata) {
@@ -193,11 +211,13 @@ int method_acquire(VarlinkCall *call, struct json_object *parameters, void *user
         r = arbitration_decide(manager, &request, &manager->claims, &decision);
         if (r < 0)
                 return r;
-        if (!decision.granted && !(decision.has_offer && wait_usec > 0))
-                return refuse(manager, call, &request, &decision);
+        if (decision.granted)
+                return acquire(manager, call, &request, &decision, 0, NULL);
+        if (!decision.has_offer || wait_usec == 0)
+                return refuse(manager, call, &request, &decision.refusals[0]);
 
         now = manager_now_monotonic(manager);
-        return acquire(manager, call, &request, &decision, now + (uint64_t)wait_usec);
+        return acquire_waiting(manager, call, &request, &decision, now + (uint64_t)wait_usec);
 }
 
 /* True if @peer is the process that owns @lease; never just the same user. */
@@ -276,7 +296,7 @@ int method_update(VarlinkCall *call, struct json_object *parameters, void *userd
                 if (r < 0)
                         return r;
                 if (!decision.granted)
-                        return refuse(manager, call, &lease->request, &decision);
+                        return refuse(manager, call, &lease->request, &decision.refusals[0]);
                 r = lease_move(manager, lease, &request.cpus);
                 if (r < 0)
                         return r;

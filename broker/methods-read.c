@@ -124,9 +124,13 @@ int method_list_refusals(VarlinkCall *call, struct json_object *parameters, void
 
 int method_watch(VarlinkCall *call, _unused_ struct json_object *parameters, void *userdata) {
         Manager *manager = userdata;
+        int r;
 
         if (!may_read(manager, call))
                 return varlink_call_permission_denied(call);
 
-        return watch_new(manager, call);
+        r = watch_new(manager, call);
+        if (r > 0)
+                encode_none_left(call, r == QUOTA_E_USER ? LIMIT_WATCHERS_PER_USER : LIMIT_WATCHERS);
+        return r < 0 ? r : 0;
 }

@@ -23,6 +23,9 @@
 #define RETRY_USEC UINT64_C(100000)
 /* And what sessions have made dirty as waiters were looked at, after this. */
 #define LATER_USEC UINT64_C(10000)
+/* So many waiters are looked at in one run, the next ones after this. */
+#define QUEUE_PART      8U
+#define QUEUE_REST_USEC UINT64_C(200)
 
 static void settle_deadlines(Manager *manager, uint64_t now) {
         Lease *lease, *next;
@@ -75,12 +78,13 @@ static void tell_kept_long(Manager *manager, Lease *lease, const Decision *decis
 }
 
 /* It waits, and claims what it would be granted. */
-static void go_on_waiting(Manager *manager, Lease *lease, const Decision *decision, uint64_t now,
-                          Claims *claims) {
+static void go_on_waiting(Manager *manager, Lease *lease, const Decision *decision, uint64_t now) {
+        QueuePass *pass = &manager->queue_pass;
+
         lease_set_wanted(lease, &decision->offer);
-        claims_add(claims, decision->offer.mode, &decision->offer.cpus);
+        claims_add(&pass->claims, decision->offer.mode, &decision->offer.cpus);
         if (lease->keep_usec > now)
-                claims_add(&manager->keeping, decision->offer.mode, &decision->offer.cpus);
+                claims_add(&pass->keeping, decision->offer.mode, &decision->offer.cpus);
         else
                 tell_kept_long(manager, lease, decision);
 }
@@ -114,33 +118,57 @@ static int settle_waiter(Manager *manager, Lease *lease, uint64_t now, const Cla
         return 0;
 }
 
+/* The next one of the pass. */
+static void settle_next_waiter(Manager *manager, uint64_t now) {
+        QueuePass *pass = &manager->queue_pass;
+        Lease *lease = manager->leases.next_waiter;
+        bool waits = false;
+        Decision decision;
+        int r;
+
+        manager->leases.next_waiter = TAILQ_NEXT(lease, waiting_link);
+        r = settle_waiter(manager, lease, now, &pass->claims, &decision, &waits);
+        if (r < 0)
+                pass->incomplete = true;
+        else if (!waits)
+                return;
+        if (decision.has_offer) /* else it has nothing to claim any more */
+                go_on_waiting(manager, lease, &decision, now);
+}
+
 /*
  * Waiters in order: each is decided behind the claims of those that still wait before it. One that cannot be
- * granted or refused now keeps its place and its claims: then it returns false.
+ * granted or refused now keeps its place and its claims: then, at the end of the pass, it returns false.
+ *
+ * A pass is done in parts, of which one run of settle() does one, so that whoever has hundreds of waiters
+ * does not hold up everybody else whenever something is freed. Meanwhile the claims of the last pass hold for
+ * those who come, and nobody is overtaken: what was freed behind the back of a waiter, its claims keep for it
+ * until the next pass, which follows if anything but the pass itself (@news) made settle() run.
  */
-static bool settle_queue(Manager *manager, uint64_t now) {
-        Claims claims = CLAIMS_NULL;
-        Lease *lease, *next;
-        bool complete = true;
+static bool settle_queue(Manager *manager, uint64_t now, bool news) {
+        LeaseTable *table = &manager->leases;
+        QueuePass *pass = &manager->queue_pass;
 
-        manager->keeping = CLAIMS_NULL;
-        for (lease = TAILQ_FIRST(&manager->leases.waiting); lease; lease = next) {
-                bool waits = false;
-                Decision decision;
-                int r;
-
-                next = TAILQ_NEXT(lease, waiting_link);
-                r = settle_waiter(manager, lease, now, &claims, &decision, &waits);
-                if (r < 0)
-                        complete = false;
-                else if (!waits)
-                        continue;
-                if (decision.has_offer) /* else it has nothing to claim any more */
-                        go_on_waiting(manager, lease, &decision, now, &claims);
+        if (table->next_waiter) {
+                pass->again |= news;
+                if (pass->generation == manager->settle_generation)
+                        return true;
+        } else {
+                table->next_waiter = TAILQ_FIRST(&table->waiting);
+                *pass = (QueuePass){0};
         }
 
-        manager->claims = claims;
-        return complete;
+        pass->generation = manager->settle_generation;
+        for (unsigned i = 0; i < QUEUE_PART && table->next_waiter; i++)
+                settle_next_waiter(manager, now);
+        if (table->next_waiter)
+                return true;
+
+        manager->claims = pass->claims;
+        manager->keeping = pass->keeping;
+        if (pass->again)
+                manager->dirty_later |= DIRTY_QUEUE;
+        return !pass->incomplete;
 }
 
 static void arm(sd_event_source *timer, uint64_t usec) {
@@ -161,6 +189,8 @@ static uint64_t next_deadline(const Manager *manager, bool complete) {
 
         if (!complete)
                 return now + RETRY_USEC;
+        if (manager->leases.next_waiter)
+                return now + QUEUE_REST_USEC;
         if (manager->dirty_later)
                 next = now + LATER_USEC;
 
@@ -208,7 +238,7 @@ void settle(Manager *manager) {
                 if (dirty & DIRTY_DEADLINES)
                         settle_deadlines(manager, now);
                 manager->dirty &= ~(unsigned)DIRTY_QUEUE;
-                complete = settle_queue(manager, now);
+                complete = settle_queue(manager, now, dirty & ~(unsigned)DIRTY_QUEUE_REST);
                 if ((dirty | manager->dirty) & DIRTY_CONTENTION)
                         settle_contention(manager);
                 manager->dirty &= ~(unsigned)(DIRTY_CONTENTION | DIRTY_CLOSED | DIRTY_UNSAVED);

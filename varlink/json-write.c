@@ -109,6 +109,10 @@ static void write_literal(JsonWriter *writer, const char *key, const char *text,
                 writer_commit(writer, put(p, text, n));
 }
 
+void json_write_written(JsonWriter *writer, const char *key, const Buffer *value) {
+        write_literal(writer, key, value->data + value->start, buffer_pending(value));
+}
+
 static void write_begin(JsonWriter *writer, const char *key, char bracket) {
         if (writer->error >= 0 && writer->depth >= JSON_WRITE_DEPTH_MAX)
                 writer->error = -EOVERFLOW;

@@ -56,6 +56,8 @@ void json_write_string(JsonWriter *writer, const char *key, const char *value);
 void json_write_string_n(JsonWriter *writer, const char *key, const char *value, size_t n);
 /* A cpulist string. */
 void json_write_cpuset(JsonWriter *writer, const char *key, const CpuSet *set);
+/* A value that another writer has written. */
+void json_write_written(JsonWriter *writer, const char *key, const Buffer *value);
 /* A json-c tree, as one value. Its strings and names may be any bytes, as above. */
 void json_write_json(JsonWriter *writer, const char *key, struct json_object *value);
 /* The same, as a member of the object that is being written whose name may be any bytes. */

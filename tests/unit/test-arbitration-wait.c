@@ -57,7 +57,7 @@ static void test_keeps_at_once(void **state) {
         request.policy = (PolicyRequest){.vcpus = 1, .vm = request.vm, .mode = LEASE_MODE_GUEST};
         assert_int_equal(lease_new(broker->manager, &request, &lease), 0);
         cpuset_add(&offer.cpus, 2);
-        lease_enqueue(broker->manager, lease, &offer, UINT64_MAX - 1);
+        lease_enqueue(broker->manager, lease, &offer, UINT64_MAX - 1, &(QuotaToken){0});
         assert_closed("2", "");
         lease_end(broker->manager, lease, "the test is over");
         broker_pump(broker);
