@@ -21,12 +21,6 @@ static const char *const known_members[] = {
         RECORD_VERSION, RECORD_BOOT_ID, RECORD_LEASE, RECORD_REQUEST, RECORD_OWNER, RECORD_STATE, RECORD_SUM,
 };
 
-static const char *const limit_names[] = {
-        LIMIT_INSTANCE_MAX_BUFFER_SIZE, LIMIT_MAX_BUFFER_SIZE, LIMIT_MAX_MEMORY_PER_VM,
-        LIMIT_MAX_MEMORY_PER_USER,      LIMIT_MAX_MEMORY,      LIMIT_MAX_LEASES,
-        LIMIT_MAX_LEASES_PER_USER,
-};
-
 /* The phrases of read_x(): what is wrong with a member, whatever it is. */
 #define BAD(member) member " is missing, or not what it can be"
 
@@ -99,15 +93,6 @@ static void read_owner(MemberReader *outer, LeaseRecordOwner *owner) {
         outer->fault = member_reader_finish(&reader, "owner has members that are unknown");
 }
 
-/* The name of a limit, as others compare it: by its text, for ever. */
-static const char *find_limit(const char *text) {
-        for (size_t i = 0; i < ELEMENTS_OF(limit_names); i++)
-                if (strcmp(limit_names[i], text) == 0)
-                        return limit_names[i];
-
-        return NULL;
-}
-
 /* What it is granted: where, and how much. */
 static void read_grant(MemberReader *reader, LeaseRecord *record) {
         const char *instance, *limit;
@@ -129,7 +114,7 @@ static void read_grant(MemberReader *reader, LeaseRecord *record) {
                 (uint64_t)member_get_int(reader, "bufferSize", 1, INT64_MAX, BAD("state.bufferSize"));
         member_require(reader, buffer_size_is_representable(record->buffer_size), BAD("state.bufferSize"));
         limit = member_get_optional_string(reader, "limitedBy", BAD("state.limitedBy"));
-        record->limited_by = limit ? find_limit(limit) : NULL;
+        record->limited_by = limit ? limit_from_string(limit) : NULL;
         member_require(reader, !limit || record->limited_by, BAD("state.limitedBy"));
         record->charge =
                 (uint64_t)member_get_int(reader, "charge", 1, CHARGE_SATURATED - 1, BAD("state.charge"));

@@ -8,8 +8,11 @@
 
 #include "policy/decide.h"
 
+#include <string.h>
+
 #include "policy/counter-offer.h"
 #include "policy/evaluate.h"
+#include "util/cleanup.h"
 
 static const char *const refusal_kinds[_REFUSAL_MAX] = {
         [REFUSAL_NO_SUCH_INSTANCE] = "NoSuchInstance",
@@ -25,6 +28,20 @@ static const char *const refusal_kinds[_REFUSAL_MAX] = {
 
 const char *refusal_kind_to_string(RefusalKind kind) {
         return refusal_kinds[kind];
+}
+
+static const char *const limit_names[] = {
+        LIMIT_INSTANCE_MAX_BUFFER_SIZE, LIMIT_MAX_BUFFER_SIZE, LIMIT_MAX_MEMORY_PER_VM,
+        LIMIT_MAX_MEMORY_PER_USER,      LIMIT_MAX_MEMORY,      LIMIT_MAX_LEASES,
+        LIMIT_MAX_LEASES_PER_USER,
+};
+
+const char *limit_from_string(const char *text) {
+        for (size_t i = 0; i < ELEMENTS_OF(limit_names); i++)
+                if (strcmp(limit_names[i], text) == 0)
+                        return limit_names[i];
+
+        return NULL;
 }
 
 void claims_add(Claims *claims, LeaseMode mode, const CpuSet *cpus) {

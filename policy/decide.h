@@ -86,6 +86,9 @@ const char *refusal_kind_to_string(RefusalKind kind);
 #define LIMIT_MAX_LEASES               "MaxLeases"
 #define LIMIT_MAX_LEASES_PER_USER      "MaxLeasesPerUser"
 
+/* The one of them that @text is, for ever; NULL: none. */
+const char *limit_from_string(const char *text);
+
 /* One reason against a request, with the facts of its error. Those of other kinds: 0 or NULL; cpus:
  * undefined. */
 typedef struct RefusalFacts {

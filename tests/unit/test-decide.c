@@ -19,6 +19,20 @@ static void test_names(_unused_ void **state) {
                 assert_string_equal(refusal_kind_to_string(kind), names[kind]);
 }
 
+/* As the configuration has them, and state files of leases. */
+static void test_limit_names(_unused_ void **state) {
+        static const char *const names[] = {
+                "maxBufferSize", "MaxBufferSize", "MaxMemoryPerVM",   "MaxMemoryPerUser",
+                "MaxMemory",     "MaxLeases",     "MaxLeasesPerUser",
+        };
+
+        for (size_t i = 0; i < ELEMENTS_OF(names); i++)
+                assert_string_equal(limit_from_string(names[i]), names[i]);
+        assert_null(limit_from_string("MaxConnections"));
+        assert_null(limit_from_string("maxmemory"));
+        assert_null(limit_from_string(""));
+}
+
 static void test_no_instances(_unused_ void **state) {
         PolicyRequest r = request(NULL), by_cpus = request("0");
 
@@ -359,6 +373,7 @@ static void test_all_refusals(_unused_ void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_names),
+                cmocka_unit_test(test_limit_names),
                 cmocka_unit_test_setup_teardown(test_no_instances, set_up_empty, tear_down),
                 TEST(test_choose_anywhere),
                 TEST(test_choose_least_bad),
