@@ -6,6 +6,7 @@
  * better hooks see and refuse is tested where there are some: tests/vm/guest/test_arbiter.py.
  */
 
+#include <bpf/bpf.h>
 #include <errno.h>
 #include <linux/perf_event.h>
 #include <poll.h>
@@ -34,6 +35,7 @@
 #define SKIPPED        77
 #define DEADLINE_MSEC  10000
 #define KEPT_MAX       32U
+#define OWNERS         600
 #define UNPRIVILEGED   65534
 #define NOT_UNDERSTOOD "arbiter-0-sessions"
 
@@ -358,6 +360,55 @@ static void test_closed(void **state) {
         arbiter_close(arbiter, &(ArbiterClosed){0});
 }
 
+/* The programs' own table of what is closed to whose threads. */
+static int find_owners(void) {
+        NamedFd kept[KEPT_MAX];
+        size_t n = arbiter_get_kept(arbiter, kept, KEPT_MAX);
+
+        for (size_t i = 0; i < n; i++) {
+                const char *end = strrchr(kept[i].name, '-');
+
+                if (end && strcmp(end, "-owners") == 0)
+                        return kept[i].fd;
+        }
+        fail_msg("no table of owners is kept");
+        return -1;
+}
+
+/* Their pids stand for processes that an earlier broker knew, of which every third has leases still. */
+static bool stays(pid_t process, void *userdata) {
+        unsigned *n_asked = userdata;
+
+        (*n_asked)++;
+        return process % 3 == 0;
+}
+
+static void test_owners(void **state) {
+        CpuSet cpus = {0}, found;
+        unsigned n_asked = 0;
+        int map;
+
+        (void)state;
+        map = find_owners();
+        for (pid_t pid = 1; pid <= OWNERS; pid++) {
+                cpuset_add(&cpus, (unsigned)pid % CPUSET_MAX);
+                assert_int_equal(arbiter_close_owner(arbiter, pid, &cpus), 0);
+        }
+        assert_int_equal(arbiter_open_owners(arbiter, stays, &n_asked), 0);
+        assert_int_equal(n_asked, OWNERS);
+        cpus = (CpuSet){0};
+        for (pid_t pid = 1; pid <= OWNERS; pid++) {
+                cpuset_add(&cpus, (unsigned)pid % CPUSET_MAX);
+                assert_int_equal(bpf_map_lookup_elem(map, &pid, &found) == 0, pid % 3 == 0);
+                if (pid % 3 != 0)
+                        continue;
+                assert_true(cpuset_equal(&found, &cpus));
+                assert_int_equal(arbiter_close_owner(arbiter, pid, &CPUSET_NULL), 0);
+        }
+        assert_int_equal(arbiter_open_owners(arbiter, stays, &n_asked), 0);
+        assert_int_equal(n_asked, OWNERS);
+}
+
 static size_t keep(NamedFd *kept, char names[][64]) {
         size_t n = arbiter_get_kept(arbiter, kept, KEPT_MAX);
 
@@ -513,6 +564,7 @@ int main(void) {
                 cmocka_unit_test_setup(test_fork, set_up),
                 cmocka_unit_test_setup(test_in_flight, set_up),
                 cmocka_unit_test_setup(test_closed, set_up),
+                cmocka_unit_test_setup(test_owners, set_up),
                 cmocka_unit_test_setup(test_kept, set_up),
                 cmocka_unit_test_setup(test_kept_in_part, set_up),
                 cmocka_unit_test(test_none),
