@@ -12,6 +12,7 @@
 #include "tests/unit/broker-fixture.h"
 
 #include "broker/end.h"
+#include "broker/restore.h"
 
 /* No call needs more than this. */
 #define ALLOCATIONS_MAX 2000
@@ -258,6 +259,73 @@ static void test_waiters(void **state) {
         client_free(client);
 }
 
+static unsigned count_files(const Broker *broker) {
+        _cleanup_(closedirp) DIR *dir = NULL;
+        struct dirent *entry;
+        char path[96];
+        unsigned n = 0;
+
+        (void)snprintf(path, sizeof(path), "%s/" LEASE_STORE_PATH, broker->path);
+        dir = opendir(path);
+        assert_non_null(dir);
+        while ((entry = readdir(dir))) {
+                n += entry->d_name[0] != '.';
+                assert_null(strstr(entry->d_name, ".bad"));
+        }
+        return n;
+}
+
+/* As if none had ever been taken over. */
+static void drop_leases(Broker *broker) {
+        Manager *manager = broker->manager;
+
+        while (manager->leases.n > 0)
+                lease_drop(TAILQ_FIRST(&manager->leases.all));
+        manager->leases.n_revoked = 0;
+        manager->model.occupancy = (Occupancy){0};
+}
+
+/* A start that has no memory for all leases fails, and has lost none of them. */
+static void test_restore(void **state) {
+        Broker *broker = *state;
+        _cleanup_(client_freep) Client *client = client_new(broker);
+        LeaseId ids[4];
+
+        for (size_t i = 0; i < ELEMENTS_OF(ids); i++)
+                ids[i] = acquire_for(client, getpid(), "a", "0-1", "guest");
+        assert_fine(client_call(client, ADMIN "Revoke", "{\"leaseId\":\"%s\",\"graceUSec\":" LONG_USEC "}",
+                                ids[1].text));
+        assert_fine(client_call(client, ADMIN "Revoke", "{\"leaseId\":\"%s\",\"graceUSec\":0}", ids[2].text));
+        broker_pump(broker);
+
+        for (int once = 0; once < 2; once++) {
+                fail_once = once;
+                has_failed = true;
+                for (long n = 0; has_failed; n++) {
+                        int r;
+
+                        drop_leases(broker);
+                        has_failed = false;
+                        allowed = n;
+                        r = leases_restore(broker->manager);
+                        allowed = -1;
+                        assert_int_equal(count_files(broker), ELEMENTS_OF(ids));
+                        if (r == 0) /* it could do without */
+                                assert_int_equal(broker->manager->leases.n, ELEMENTS_OF(ids));
+                        else
+                                assert_true(r == -ENOMEM && has_failed);
+                }
+                assert_int_equal(find(broker, ids[0])->state, LEASE_STATE_GRANTED);
+                assert_int_equal(find(broker, ids[1])->state, LEASE_STATE_REVOKING);
+                assert_int_equal(find(broker, ids[2])->state, LEASE_STATE_REVOKED);
+                assert_int_equal(broker->manager->leases.n, ELEMENTS_OF(ids));
+                assert_int_equal(broker->manager->model.ledger.total.n_leases, ELEMENTS_OF(ids));
+                broker_pump(broker);
+        }
+        release_all(broker);
+        assert_int_equal(count_files(broker), 0);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_acquire, broker_setup, broker_teardown),
@@ -267,6 +335,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_rescan, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_streams, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_waiters, broker_setup, broker_teardown),
+                cmocka_unit_test_setup_teardown(test_restore, broker_setup, broker_teardown),
         };
 
         if (!ALLOCATOR_CAN_FAIL) {
