@@ -7,6 +7,7 @@
 
 #include "broker/lease-save.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "broker/lease-store.h"
@@ -15,6 +16,21 @@
 
 /* A file system that is nearly full may fail and work by turns. */
 #define TELL_PAUSE_USEC UINT64_C(60000000)
+
+/* What to do about it, as the end of a sentence. */
+static const char *get_advice(int error) {
+        switch (-error) {
+        case ENOSPC:
+        case EDQUOT:
+                return ": make room on its file system";
+        case EACCES:
+        case EPERM:
+        case EROFS:
+                return ": see that spe-broker may write there";
+        default:
+                return "";
+        }
+}
 
 static void tell(Manager *manager, int r) {
         uint64_t now = manager_now_monotonic(manager);
@@ -35,10 +51,8 @@ static void tell(Manager *manager, int r) {
         }
         saving->told_usec = now;
         log_message(LOG_ERR,
-                    "/" LEASE_STORE_PATH
-                    ": cannot be written: %s; no lease is granted until it can: see that "
-                    "there is room on its file system, and that spe-broker may write there",
-                    strerror(-r));
+                    "/" LEASE_STORE_PATH ": cannot be written: %s; no lease is granted until it can%s",
+                    strerror(-r), get_advice(r));
 }
 
 int leases_save(Manager *manager) {
