@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Whatever a broker says to libspebroker: the first byte says what was asked ('q' a query, anything else the
- * changes of a lease), the rest is the answer. What is handed out afterwards keeps its promises.
+ * Whatever a broker says to libspebroker: the first byte says what was asked ('q' a query, 'c' the same lease
+ * twice, anything else the changes of a lease), the rest is the answer, or two with a NUL between them. What
+ * is handed out afterwards keeps its promises.
  */
 
 #include <errno.h>
@@ -13,12 +14,14 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "libspebroker/changes.h"
 #include "libspebroker/checks.h"
 #include "libspebroker/decision.h"
 #include "libspebroker/lease.h"
 #include "libspebroker/refusal.h"
 #include "util/cleanup.h"
 #include "varlink/client.h"
+#include "varlink/json-read.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -151,12 +154,57 @@ static void fuzz_query(int fd, int *peer, const uint8_t *data, size_t size) {
         }
 }
 
+static struct spebroker_lease *lease_from(const char *text, size_t size) {
+        _cleanup_(json_object_putp) struct json_object *object = NULL;
+        struct spebroker_lease *lease = NULL;
+
+        if (json_read(text, size, &object, NULL) == 0 && object &&
+            json_object_is_type(object, json_type_object))
+                (void)lease_new(object, &lease);
+        return lease;
+}
+
+/* What has become of a lease, and that it has ended. */
+static void fuzz_changes(const uint8_t *data, size_t size) {
+        _cleanup_(spebroker_lease_unrefp) struct spebroker_lease *before = NULL, *after = NULL, *told = NULL,
+                                                                 *ended = NULL;
+        const char *text = (const char *)data, *nul = size > 0 ? memchr(text, 0, size) : NULL;
+        const char *changes[CHANGES_MAX];
+        size_t n;
+
+        if (!nul)
+                return;
+        before = lease_from(text, (size_t)(nul - text));
+        after = lease_from(nul + 1, size - (size_t)(nul + 1 - text));
+        if (!after)
+                return;
+
+        n = changes_between(before, after, changes);
+        require(n <= CHANGES_MAX && (before || n == 1));
+        require(changes_between(after, after, changes) == (size_t)lease_is(after, "ended"));
+        if (n > 0) {
+                (void)changes_between(before, after, changes);
+                require(lease_new_changed(after, changes[n - 1], &told) == 0);
+                check_lease(told);
+        }
+        if (lease_is(after, "queued"))
+                return;
+        require(lease_new_ended(after, "it is over", &ended) == 0);
+        check_lease(ended);
+        require(lease_is(ended, "ended"));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         _cleanup_(closep) int peer = -1;
         int fds[2];
 
         if (size == 0)
                 return 0;
+
+        if (data[0] == 'c') {
+                fuzz_changes(data + 1, size - 1);
+                return 0;
+        }
 
         require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
         peer = fds[1];

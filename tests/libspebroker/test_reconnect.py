@@ -200,6 +200,7 @@ class TestStreams(TestCase):
         r, first = stream.process()
         self.assertEqual((r, first.change), (0, "queued"))
         proxy.hang_up()
+        harness.wait_for(lambda: all(l["state"] != "queued" for l in self.leases()), "the waiter's end")
         self.resume(stream)
         r, second = stream.process()
         self.assertEqual((r, second.change), (0, "queued"))
