@@ -19,7 +19,7 @@ from chaos_daemon import REVOKE_GRACE, SPUS
 from chaos_vmm import Line, Vmm, Watcher
 
 VMMS = 20
-POINT_TRIES = 40
+POINT_TRIES = 15
 LINGER = 5  # seconds that an owner without leases may still be stored; the daemon means one
 
 
@@ -215,6 +215,7 @@ class World(Acts):
         if at_start:
             how = "stop" if at_start.action == "stop" else "kill"
         self.first = None
+        self.tidy_up(rng)
         if point:
             how = self.live_to_point(rng, how, point)
         else:

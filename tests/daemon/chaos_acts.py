@@ -11,6 +11,7 @@ from chaos_daemon import SPUS
 from chaos_vmm import Line
 
 LEASES_PER_VMM = 4
+FEW_CPUS = 20  # of 32
 LAST_PID = pathlib.Path("/proc/sys/kernel/ns_last_pid")
 
 
@@ -206,6 +207,15 @@ class Acts:
     def unassign(self, rng):
         return self.ask_admin("Unassign", cpus=SPUS[rng.choice(list(SPUS))])
 
+    def tidy_up(self, rng):
+        """Before there is nothing left to lease."""
+        if len(self.open_cpus()) < FEW_CPUS:
+            for cpus in SPUS.values():
+                line = self.ask_admin("Unassign", cpus=cpus)
+                self.pump(0.05, lambda: not line or not line.calls)
+        if self.out and rng.random() < 0.5:
+            self.plug(rng)
+
     def ask_admin(self, method, **parameters):
         """One at a time, so that there are two possibilities at most of what assignments there are."""
         line = self.get_admin()
@@ -219,7 +229,7 @@ class Acts:
 
     def plug(self, rng):
         """An SPU goes, or comes back; as another PMU type half the time."""
-        number = rng.choice(list(SPUS))
+        number = rng.choice(list(self.out or SPUS))
         if number in self.out:
             self.out.remove(number)
             self.types[number] += 100 * (rng.random() < 0.5)
