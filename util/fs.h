@@ -36,7 +36,8 @@ int fs_read_all(int dir_fd, const char *path, size_t max, char **ret_data, size_
 
 /*
  * Replaces @path below @dir_fd by @data: a temporary file beside it, fsync, rename, fsync of the directory.
- * A reader, and a crash at any instant, sees the old file or the new one. Returns 0 or -errno.
+ * A reader, and a crash at any instant, sees the old file or the new one. Returns 0 or -errno: the old one is
+ * there, or the new one if it is the directory that cannot be synced.
  */
 int fs_write_atomic(int dir_fd, const char *path, const char *data, size_t n, unsigned mode);
 
