@@ -48,20 +48,20 @@ static void commit_table(Manager *manager, AssignmentTable *copy) {
         manager_mark_dirty(manager, DIRTY_ASSIGNMENTS);
 }
 
-/*
- * The caller is told that it failed, the journal where and why. What fails last is waiting for the disk, with
- * the new file in its place: then the file has to say again what holds.
- */
+/* The caller is told that it failed, the journal where and why. */
 static int save(Manager *manager, const AssignmentTable *table, AssignmentOrigin origin) {
         int r;
 
         r = assignment_store_save(manager->root_fd, table, origin, manager->boot_id);
-        if (r < 0) {
-                log_message(LOG_ERR, "/%s: cannot be written: %s; assignments stay as they were",
-                            assignment_store_path(origin), strerror(-r));
+        if (r == ASSIGNMENT_STORE_E_NOT_DURABLE) {
+                /* What fails has not happened: the file says again what holds. */
                 (void)assignment_store_save(manager->root_fd, &manager->model.assignments, origin,
                                             manager->boot_id);
+                r = -EIO;
         }
+        if (r < 0)
+                log_message(LOG_ERR, "/%s: cannot be written: %s; assignments stay as they were",
+                            assignment_store_path(origin), strerror(-r));
         return r;
 }
 
@@ -85,8 +85,9 @@ int assign_set(Manager *manager, const CpuSet *cpus, AssignmentOwner owner, cons
 }
 
 /*
- * Two files cannot be replaced at once. The persistent one goes first: whoever dies between the two leaves what
- * holds now as it was, as runtime assignments beat the others, and whoever heard no answer may just ask again.
+ * Two files cannot be replaced at once. The persistent one goes first: whoever dies between the two leaves
+ * what holds now as it was, as runtime assignments beat the others, and whoever heard no answer may just ask
+ * again.
  */
 int assign_clear(Manager *manager, const CpuSet *cpus) {
         static const AssignmentOrigin origins[] = {ASSIGNMENT_ORIGIN_PERSISTENT, ASSIGNMENT_ORIGIN_RUNTIME};

@@ -227,7 +227,8 @@ int assignment_store_save(int root_fd, const AssignmentTable *table, AssignmentO
         r = fs_mkdir_all(root_fd, directory, DIRECTORY_MODE);
         if (r < 0)
                 return r;
-        return fs_write_atomic(root_fd, path, buffer.data + buffer.start, buffer_pending(&buffer), FILE_MODE);
+        r = fs_write_atomic(root_fd, path, buffer.data + buffer.start, buffer_pending(&buffer), FILE_MODE);
+        return r == FS_E_NOT_DURABLE ? ASSIGNMENT_STORE_E_NOT_DURABLE : r;
 }
 
 /* Adds one element to @table. @taken are the CPUs of those before it. */

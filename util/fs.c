@@ -49,6 +49,8 @@ const char *fs_strerror(int outcome) {
                 return "not a regular file";
         case FS_E_TOO_LARGE:
                 return "too large";
+        case FS_E_NOT_DURABLE:
+                return "not on the disk for sure";
         default:
                 return "unreadable";
         }
@@ -278,7 +280,7 @@ static int replace(int dir_fd, const char *path, const char *data, size_t n, mod
         }
 
         /* Without this a crash may bring the old file back after the caller was told of the new one. */
-        return durable && fsync(parent_fd) < 0 ? -errno : 0;
+        return durable && fsync(parent_fd) < 0 ? FS_E_NOT_DURABLE : 0;
 }
 
 int fs_write_atomic(int dir_fd, const char *path, const char *data, size_t n, unsigned mode) {

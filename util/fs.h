@@ -16,6 +16,7 @@ enum {
         FS_E_NOT_REGULAR, /* a directory, FIFO, device or socket where a file was expected */
         FS_E_TOO_LARGE,   /* more bytes than the caller's bound */
         FS_E_UNREADABLE,  /* it is there, but opening or reading fails (EACCES, ELOOP, EIO, ...) */
+        FS_E_NOT_DURABLE, /* it is written, but a crash may bring back what was there before */
 };
 
 /* A short phrase for a positive outcome, for sentences: "not there". */
@@ -36,8 +37,8 @@ int fs_read_all(int dir_fd, const char *path, size_t max, char **ret_data, size_
 
 /*
  * Replaces @path below @dir_fd by @data: a temporary file beside it, fsync, rename, fsync of the directory.
- * A reader, and a crash at any instant, sees the old file or the new one. Returns 0 or -errno: the old one is
- * there, or the new one if it is the directory that cannot be synced.
+ * A reader, and a crash at any instant, sees the old file or the new one. Returns 0, or -errno with the old
+ * one there, or FS_E_NOT_DURABLE with the new one: the directory cannot be synced.
  */
 int fs_write_atomic(int dir_fd, const char *path, const char *data, size_t n, unsigned mode);
 
