@@ -20,6 +20,7 @@ from chaos_vmm import Line, Vmm, Watcher
 
 VMMS = 20
 POINT_TRIES = 15
+MAY_WAIT = ("Acquire", "Follow")
 LINGER = 5  # seconds that an owner without leases may still be stored; the daemon means one
 
 
@@ -197,9 +198,8 @@ class World(Acts):
     def settle(self):
         """Waits until everything is as it must be in the end; nothing may be left on its way."""
         deadline = time.monotonic() + harness.DEADLINE
-        quick = ("Acquire", "Follow")
-        self.pump(harness.DEADLINE, lambda: not any(
-            call.method not in quick for line in self.lines.values() for call in line.calls))
+        self.pump(harness.DEADLINE, lambda: all(
+            call.method in MAY_WAIT for line in self.lines.values() for call in line.calls))
         while late := self.look():
             if time.monotonic() > deadline:
                 raise chaos_books.Fault(f"it stays so: {late}")
