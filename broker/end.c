@@ -119,7 +119,8 @@ static uint64_t add_time(uint64_t now, uint64_t usec) {
         return usec > UINT64_MAX - 1 - now ? UINT64_MAX - 1 : now + usec;
 }
 
-void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const char *reason, bool kill) {
+void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const char *reason, bool kill,
+                  const VarlinkPeer *by) {
         uint64_t now = manager_now_monotonic(manager), deadline = add_time(now, grace_usec);
 
         if (lease->state == LEASE_STATE_REVOKED && !kill && lease->deadline_usec == UINT64_MAX)
@@ -138,8 +139,7 @@ void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const cha
                 lease_set_reason(lease, reason);
         lease_link_revoking(lease);
         manager_mark_dirty(manager, DIRTY_DEADLINES);
-        if (lease->state == LEASE_STATE_REVOKING)
-                lease_journal_revoking(lease, lease->deadline_usec - now);
+        lease_journal_revoking(lease, lease->deadline_usec - now, by);
         events_lease(manager, lease,
                      lease->state == LEASE_STATE_REVOKED ? LEASE_CHANGE_REVOKED : LEASE_CHANGE_REVOKING);
 }

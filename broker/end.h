@@ -26,9 +26,10 @@ void lease_drop(Lease *lease);
 /*
  * Begins to take a holding lease back: its owner has @grace_usec to release it. A lease already revoking gets
  * the shorter of the two graces. A @reason of NULL: the one that it has. With @kill, its owner is killed
- * after that: SIGTERM, then SIGKILL after a second grace.
+ * after that: SIGTERM, then SIGKILL after a second grace. @by: the administrator who wants it, or NULL.
  */
-void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const char *reason, bool kill);
+void lease_revoke(Manager *manager, Lease *lease, uint64_t grace_usec, const char *reason, bool kill,
+                  const VarlinkPeer *by);
 
 /* The last step: the lease holds nothing any more, but stays charged. Its reason has been set. */
 void lease_revoked(Manager *manager, Lease *lease);

@@ -36,8 +36,9 @@ static const char *const ids[_LEASE_JOURNAL_MAX] = {
 };
 
 /* "lease ID of VM NAME", and what @format says of it. */
-__attribute__((__format__(__printf__, 4, 5))) static void tell(Lease *lease, LeaseJournalKind kind,
-                                                               const char *sig, const char *format, ...) {
+__attribute__((__format__(__printf__, 5, 6))) static void
+tell(Lease *lease, LeaseJournalKind kind, const char *sig, const VarlinkPeer *by, const char *format, ...) {
+        char by_pid[LOG_NUMBER_MAX], by_uid[LOG_NUMBER_MAX];
         char pid[LOG_NUMBER_MAX], uid[LOG_NUMBER_MAX], more[LOG_LEFT_OUT_MAX];
         Manager *manager = lease->owner->manager;
         RateLimit *limit = &manager->lease_journal.limits[kind];
@@ -50,6 +51,8 @@ __attribute__((__format__(__printf__, 4, 5))) static void tell(Lease *lease, Lea
                 {"SPE_BROKER_OWNER_UID", log_number(owner->uid, uid)},
                 {"SPE_BROKER_OWNER_COMMAND", *owner->command ? owner->command : NULL},
                 {"SPE_BROKER_SIGNAL", sig},
+                {"SPE_BROKER_ADMIN_PID", by ? log_number(by->pid, by_pid) : NULL},
+                {"SPE_BROKER_ADMIN_UID", by ? log_number(by->uid, by_uid) : NULL},
         };
         _cleanup_(freep) char *text = NULL;
         va_list ap;
@@ -69,10 +72,11 @@ __attribute__((__format__(__printf__, 4, 5))) static void tell(Lease *lease, Lea
                   log_left_out(rate_limit_take_left_out(limit), more));
 }
 
-void lease_journal_revoking(Lease *lease, uint64_t grace_usec) {
+void lease_journal_revoking(Lease *lease, uint64_t grace_usec, const VarlinkPeer *by) {
         const Owner *owner = lease->owner->owner;
 
-        tell(lease, LEASE_JOURNAL_REVOKING, NULL, "is taken back: %s; %s (pid %i) has %.6g s to release it%s",
+        tell(lease, LEASE_JOURNAL_REVOKING, NULL, by,
+             "is taken back: %s; %s (pid %i) has %.6g s to release it%s",
              lease->reason ?: "no reason is known", owner->command, (int)owner->pid,
              (double)grace_usec / (double)USEC_PER_SEC, lease->kill ? ", and is killed then" : "");
 }
@@ -80,15 +84,16 @@ void lease_journal_revoking(Lease *lease, uint64_t grace_usec) {
 void lease_journal_revoked(Lease *lease) {
         _cleanup_(freep) char *reason = lease_explain(lease);
 
-        tell(lease, LEASE_JOURNAL_REVOKED, NULL, "is revoked: %s", reason ?: lease->reason ?: "");
+        tell(lease, LEASE_JOURNAL_REVOKED, NULL, NULL, "is revoked: %s", reason ?: lease->reason ?: "");
 }
 
 void lease_journal_restored(Lease *lease) {
-        tell(lease, LEASE_JOURNAL_RESTORED, NULL, "may stay after all: assignments leave it CPUs again");
+        tell(lease, LEASE_JOURNAL_RESTORED, NULL, NULL,
+             "may stay after all: assignments leave it CPUs again");
 }
 
 void lease_journal_ended(Lease *lease, const char *reason) {
-        tell(lease, LEASE_JOURNAL_ENDED, NULL, "was taken back, and has ended: %s", reason);
+        tell(lease, LEASE_JOURNAL_ENDED, NULL, NULL, "was taken back, and has ended: %s", reason);
 }
 
 void lease_journal_killed(Lease *lease, int sig, int error) {
@@ -97,10 +102,11 @@ void lease_journal_killed(Lease *lease, int sig, int error) {
 
         (void)snprintf(name, sizeof(name), "SIG%s", sigabbrev_np(sig));
         if (error == 0)
-                tell(lease, LEASE_JOURNAL_KILLED, name, "is revoked: %s (pid %i), which has it, was sent %s",
-                     owner->command, (int)owner->pid, name);
+                tell(lease, LEASE_JOURNAL_KILLED, name, NULL,
+                     "is revoked: %s (pid %i), which has it, was sent %s", owner->command, (int)owner->pid,
+                     name);
         else
-                tell(lease, LEASE_JOURNAL_NOT_KILLED, name,
+                tell(lease, LEASE_JOURNAL_NOT_KILLED, name, NULL,
                      "is revoked, but %s (pid %i), which has it, cannot be sent %s: %s", owner->command,
                      (int)owner->pid, name, strerror(error));
 }

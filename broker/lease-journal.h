@@ -11,6 +11,7 @@
 #include "util/rate-limit.h"
 
 typedef struct Lease Lease;
+typedef struct VarlinkPeer VarlinkPeer;
 
 typedef enum LeaseJournalKind {
         LEASE_JOURNAL_REVOKING,
@@ -27,8 +28,8 @@ typedef struct LeaseJournal {
         RateLimit limits[_LEASE_JOURNAL_MAX];
 } LeaseJournal;
 
-/* Its owner has @grace_usec to release it. */
-void lease_journal_revoking(Lease *lease, uint64_t grace_usec);
+/* Its owner has @grace_usec to release it; @by: the administrator who wants that, NULL if it was none. */
+void lease_journal_revoking(Lease *lease, uint64_t grace_usec, const VarlinkPeer *by);
 /* It holds nothing any more. */
 void lease_journal_revoked(Lease *lease);
 /* Its revocation is withdrawn. */

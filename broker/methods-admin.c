@@ -199,7 +199,7 @@ int method_revoke(VarlinkCall *call, struct json_object *parameters, void *userd
                 lease_end(manager, lease, reason);
         else
                 lease_revoke(manager, lease, (uint64_t)grace_usec, reason,
-                             request_get_bool(parameters, "kill"));
+                             request_get_bool(parameters, "kill"), varlink_call_get_peer(call));
         (void)leases_save(manager); /* before it is told; if that fails, it is revoked all the same */
         return varlink_call_reply_empty(call);
 }

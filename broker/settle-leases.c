@@ -85,7 +85,7 @@ static bool is_other(const Lease *lease, const View *before) {
 static void bar(Manager *manager, Lease *lease) {
         lease->affected_generation = manager->settle_generation;
         lease_revoke(manager, lease, manager->config->revoke_grace_usec,
-                     "all its CPUs are assigned to others now", false);
+                     "all its CPUs are assigned to others now", false, NULL);
         lease->barred = true;
 }
 

@@ -15,6 +15,7 @@ REVOKED = "eb8264de47d44f738c4c7fe478ac415f"
 KILLED = "d088c5fab3ae46938a83884f71a4f606"
 NOT_KILLED = "e6aaef5a178b4b568c0a9b2534944e0a"
 ENDED = "f6728a1333534dff922e81638c7df161"
+ADMIN = {"SPE_BROKER_ADMIN_PID": str(os.getpid()), "SPE_BROKER_ADMIN_UID": "0"}
 
 
 def request(**kwargs):
@@ -287,7 +288,8 @@ class TestJournal(harness.TestCase):
         lease = self.acquire(cpus="0-1")
         who = f"{lease['owner']['command']} (pid {self.pid})"
         self.admin.call("Revoke", leaseId=lease["leaseId"], graceUSec=20_000, reason="maintenance")
-        self.assertEqual(self.said(REVOKING, lease), f"is taken back: maintenance; {who} has 0.02 s to release it")
+        self.assertEqual(self.said(REVOKING, lease, **ADMIN),
+                         f"is taken back: maintenance; {who} has 0.02 s to release it")
         self.assertEqual(self.said(REVOKED, lease), "is revoked: " + harness.revoked("maintenance", "0-1"))
         self.owner.call("Release", leaseId=lease["leaseId"])
         self.assertEqual(self.said(ENDED, lease), "was taken back, and has ended: it was released")
@@ -303,7 +305,7 @@ class TestJournal(harness.TestCase):
         who = f"{lease['owner']['command']} (pid {self.pid})"
         self.admin.call("Revoke", leaseId=lease["leaseId"], graceUSec=300_000, kill=True)
         self.assertEqual(
-            self.said(REVOKING, lease),
+            self.said(REVOKING, lease, **ADMIN),
             f"is taken back: an administrator took it back; {who} has 0.3 s to release it, and is killed then")
         self.assertEqual(self.said(KILLED, lease, SPE_BROKER_SIGNAL="SIGTERM"),
                          f"is revoked: {who}, which has it, was sent SIGTERM")
@@ -327,6 +329,7 @@ class TestJournal(harness.TestCase):
         lease = stream.next()["lease"]
         self.admin.call("Assign", cpus="0-1", owner="host", runtime=True)
         stream.change("revoking")
+        self.said(REVOKING, lease)
         told = stream.change("revoked")["lease"]
         self.assertEqual(told["reason"], harness.revoked("all its CPUs are assigned to others now", "0-1"))
         self.assertEqual(self.said(REVOKED, lease), "is revoked: " + told["reason"])
@@ -359,6 +362,7 @@ class TestJournal(harness.TestCase):
             told = stream.change("revoked" if n == 1 else "updated")["lease"]
             self.assertEqual((told["state"], told["remainingUSec"], told["reason"]), (
                 "revoked", None, harness.revoked("now", "0-1", "the broker was not able to kill it")))
+            self.said(REVOKING, lease, n, **ADMIN)  # who wanted it, of one that is revoked already, too
         self.assertEqual(self.journal.of(KILLED), [])
         self.assertEqual(self.owner.call("ListLeases")["leases"], [told])
 

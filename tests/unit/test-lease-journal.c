@@ -40,7 +40,7 @@ static unsigned count_lines(const char *text) {
 }
 
 static void say_revoking(Lease *lease) {
-        lease_journal_revoking(lease, 2500000);
+        lease_journal_revoking(lease, 2500000, NULL);
 }
 
 static void say_ended(Lease *lease) {
