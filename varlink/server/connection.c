@@ -321,6 +321,10 @@ void connection_turn(Connection *connection, unsigned calls_max) {
                 else if (connection->readable)
                         connection_read(connection, calls_max);
         }
+        /* What comes next from a peer that is gone is the end, which takes no turn of its own. */
+        if (connection->hung_up && connection->readable && connection_may_process(connection) &&
+            !connection_has_input(connection))
+                connection_read(connection, calls_max);
         connection_finish_turn(connection);
 }
 

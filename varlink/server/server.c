@@ -19,9 +19,6 @@
 #include "util/error.h"
 #include "varlink/server/server-private.h"
 
-/* Connections accepted in one turn; the others wait in the backlog. */
-#define ACCEPT_TURN_MAX 4U
-
 /* After running out of descriptors or memory, listeners are looked at again. */
 #define RESUME_USEC UINT64_C(500000)
 
@@ -233,15 +230,15 @@ static int listener_accept(Listener *listener) {
 static int listener_on_io(_unused_ sd_event_source *source, _unused_ int fd, _unused_ uint32_t revents,
                           void *userdata) {
         Listener *listener = userdata;
-        int r = 0;
+        int r;
 
         /* One that was given up and could not be had again: before anybody else gets a descriptor. */
         if (listener->server->reserve_fd < 0)
                 listener->server->reserve_fd = open_reserve();
 
-        /* Nothing here calls back, so the listener outlives the loop. */
-        for (unsigned i = 0; i < ACCEPT_TURN_MAX && r == 0; i++)
-                r = listener_accept(listener);
+        /* As many come as are served: the loop hands out a turn between two of them. What is over at once is
+         * then gone before it counts. */
+        r = listener_accept(listener);
         if (r < 0 && r != -EAGAIN)
                 server_pause_listening(listener->server);
         return 0;
