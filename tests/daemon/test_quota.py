@@ -221,21 +221,27 @@ class OthersTest(QuotaTest):
     def test_everything(self):
         self.administrator.call("Acquire", request={"vm": "held", "vcpus": 1, "cpus": BUSY_CPUS, "mode": "exclusive"})
         greedy, other = self.user(0), self.user(1)
-        first = self.connect(greedy)
-        first.send_bytes(encode("Acquire", {"request": {"vm": "g", "vcpus": 1, "cpus": "5", "bufferSize": 4096}}) * 301)
-        answers = [first.receive_message() for _ in range(301)]
-        self.assertEqual(answers[-1]["parameters"]["limit"], "MaxLeasesPerUser")
         for _ in range(WAITING_PER_USER):
             self.connect(greedy).send("Acquire", {"request": WaitersTest.REQUEST, "waitUSec": LONG}, more=True)
+        first = self.connect(greedy)  # with the last lease that it may have, those that wait would be refused
+        first.send_bytes(encode("Acquire", {"request": {"vm": "g", "vcpus": 1, "cpus": "5", "bufferSize": 4096}}) * 299)
+        for _ in range(299):
+            self.assertIn("lease", first.receive_message()["parameters"])
         for _ in range(WATCHERS_PER_USER):
             self.connect(greedy).send("Watch", more=True)
-        self.connect(greedy).send_bytes(b'{"method":')
-        for _ in range(self.CONNECTIONS - 2 - WAITING_PER_USER - WATCHERS_PER_USER):
+        for _ in range(100):
+            self.connect(greedy).send_bytes(b'{"method":')
+        for _ in range(100):
             client = self.connect(greedy)
             client.socket.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 while client.socket.send(encode("ListLeases") * 100):
                     pass
+        for _ in range(self.CONNECTIONS - 1 - WAITING_PER_USER - WATCHERS_PER_USER - 200):
+            self.connect(greedy)
+        self.wait_count("connections", self.CONNECTIONS + 1)
+        self.assertEqual([self.count(what) for what in ("waiting", "watchers", "leases")],
+                         [WAITING_PER_USER, WATCHERS_PER_USER, 300])
         with self.connect(greedy) as one_more, self.assertRaises(Closed):
             one_more.call("ListInstances")
         for _ in range(5):
