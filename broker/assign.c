@@ -53,12 +53,6 @@ static int save(Manager *manager, const AssignmentTable *table, AssignmentOrigin
         int r;
 
         r = assignment_store_save(manager->root_fd, table, origin, manager->boot_id);
-        if (r == ASSIGNMENT_STORE_E_NOT_DURABLE) {
-                /* What fails has not happened: the file says again what holds. */
-                (void)assignment_store_save(manager->root_fd, &manager->model.assignments, origin,
-                                            manager->boot_id);
-                r = -EIO;
-        }
         if (r < 0)
                 log_message(LOG_ERR, "/%s: cannot be written: %s; assignments stay as they were",
                             assignment_store_path(origin), strerror(-r));

@@ -95,15 +95,19 @@ static const char *read_root(struct json_object *root, AssignmentOrigin origin, 
         return NULL;
 }
 
-/* What the file that is there holds for another build: its own members, and those of elements. */
+/* The file that is there, and what it holds for another build: its own members, and those of elements. */
 typedef struct Kept {
+        char *data; /* NULL: there is none */
+        size_t n;
         struct json_object *root;
         struct json_object *by_cpu[CPUSET_MAX]; /* elements by their lowest CPU; the root's */
 } Kept;
 
 static Kept *kept_free(Kept *kept) {
-        if (kept)
+        if (kept) {
                 json_object_put(kept->root);
+                free(kept->data);
+        }
         free(kept);
         return NULL;
 }
@@ -113,16 +117,14 @@ DEFINE_CLEANUP(Kept *, kept_free)
 static int kept_new(int root_fd, AssignmentOrigin origin, const char *boot_id, Kept **ret_kept) {
         _cleanup_(kept_freep) Kept *kept = calloc(1, sizeof(*kept));
         _cleanup_(json_object_putp) struct json_object *root = NULL;
-        _cleanup_(freep) char *data = NULL;
         struct json_object *list;
-        size_t n;
         int r;
 
         if (!kept)
                 return -ENOMEM;
-        r = fs_read_all(root_fd, assignment_store_path(origin), FILE_SIZE_MAX, &data, &n);
+        r = fs_read_all(root_fd, assignment_store_path(origin), FILE_SIZE_MAX, &kept->data, &kept->n);
         if (r == 0)
-                r = json_read(data, n, &root, NULL);
+                r = json_read(kept->data, kept->n, &root, NULL);
         if (r < 0)
                 return r;
         if (r == 0 && !read_root(root, origin, boot_id, &list) && list) {
@@ -207,6 +209,16 @@ static int write_file(const AssignmentTable *table, AssignmentOrigin origin, con
         return r < 0 ? r : buffer_append(buffer, "\n", 1);
 }
 
+/* What fails has not happened: a file that is in its place, but may not be there after a crash, goes again.
+ */
+static int take_back(int root_fd, const char *path, const Kept *kept, int error) {
+        if (kept->data)
+                (void)fs_write_atomic(root_fd, path, kept->data, kept->n, FILE_MODE);
+        else
+                (void)unlinkat(root_fd, path, 0);
+        return -error;
+}
+
 int assignment_store_save(int root_fd, const AssignmentTable *table, AssignmentOrigin origin,
                           const char *boot_id) {
         _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(FILE_SIZE_MAX);
@@ -228,7 +240,7 @@ int assignment_store_save(int root_fd, const AssignmentTable *table, AssignmentO
         if (r < 0)
                 return r;
         r = fs_write_atomic(root_fd, path, buffer.data + buffer.start, buffer_pending(&buffer), FILE_MODE);
-        return r == FS_E_NOT_DURABLE ? ASSIGNMENT_STORE_E_NOT_DURABLE : r;
+        return r == FS_E_NOT_DURABLE ? take_back(root_fd, path, kept, errno) : r;
 }
 
 /* Adds one element to @table. @taken are the CPUs of those before it. */

@@ -22,17 +22,13 @@
 
 enum {
         _ASSIGNMENT_STORE_E_SUCCESS,
-        ASSIGNMENT_STORE_E_SET_ASIDE,   /* the file is not one of ours, or torn: it is now called *.bad */
-        ASSIGNMENT_STORE_E_NOT_DURABLE, /* it is written, but a crash may bring back what was there before */
+        ASSIGNMENT_STORE_E_SET_ASIDE, /* the file is not one of ours, or torn: it is now called *.bad */
 };
 
 /* Where those of @origin are, below the root. */
 const char *assignment_store_path(AssignmentOrigin origin);
 
-/*
- * Writes the entries of @origin, persistent or runtime, whole or not at all. Returns 0, -errno, or
- * ASSIGNMENT_STORE_E_NOT_DURABLE.
- */
+/* Writes the entries of @origin, persistent or runtime, whole or not at all. Returns 0 or -errno. */
 int assignment_store_save(int root_fd, const AssignmentTable *table, AssignmentOrigin origin,
                           const char *boot_id);
 

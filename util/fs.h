@@ -38,7 +38,8 @@ int fs_read_all(int dir_fd, const char *path, size_t max, char **ret_data, size_
 /*
  * Replaces @path below @dir_fd by @data: a temporary file beside it, fsync, rename, fsync of the directory.
  * A reader, and a crash at any instant, sees the old file or the new one. Returns 0, or -errno with the old
- * one there, or FS_E_NOT_DURABLE with the new one: the directory cannot be synced.
+ * one there, or FS_E_NOT_DURABLE with the new one: the directory cannot be synced, for which errno has the
+ * reason.
  */
 int fs_write_atomic(int dir_fd, const char *path, const char *data, size_t n, unsigned mode);
 
