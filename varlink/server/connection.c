@@ -433,8 +433,9 @@ void connection_close(Connection *connection) {
                 return;
 
         turns_unqueue(&connection->server->turns, connection);
+        turns_unwatch(&connection->server->turns, connection);
         connection->closed = true;
-        close(steal_fd(&connection->fd)); /* and with it what watched it */
+        close(steal_fd(&connection->fd));
         server_connection_closed(connection->server, connection);
 }
 

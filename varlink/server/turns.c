@@ -161,6 +161,10 @@ int turns_watch(Turns *turns, Connection *connection) {
         return epoll_ctl(turns->epoll_fd, EPOLL_CTL_ADD, connection->fd, &event) < 0 ? -errno : 0;
 }
 
+void turns_unwatch(Turns *turns, Connection *connection) {
+        (void)epoll_ctl(turns->epoll_fd, EPOLL_CTL_DEL, connection->fd, NULL);
+}
+
 int turns_watch_output(Turns *turns, Connection *connection, bool output) {
         struct epoll_event event = {.events = CONNECTION_EVENTS | (output ? EPOLLOUT : 0),
                                     .data.ptr = connection};

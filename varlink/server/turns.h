@@ -37,6 +37,9 @@ void turns_deinit(Turns *turns);
 /* The connection's socket is watched for what it says, and with @output for that it takes more. 0 or -errno.
  */
 int turns_watch(Turns *turns, Connection *connection);
+/* Before it is closed: where another process has a copy of its socket, closing it alone does not end the
+ * watch. */
+void turns_unwatch(Turns *turns, Connection *connection);
 int turns_watch_output(Turns *turns, Connection *connection, bool output);
 
 /* The connection gets a turn soon. */
