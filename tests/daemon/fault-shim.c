@@ -14,7 +14,8 @@
  *           what goes through syscall() has its own name: pidfd_open, pidfd_send_signal, kcmp, else syscall.
  *           All allocations are malloc. "*" is each call but malloc
  *   TEXT    of what the call is about: the path, with the directory; the file that a descriptor is open on,
- *           as /proc says; or the bytes to be sent. Empty: whatever it is about
+ *           as /proc says; the bytes to be sent; or the program or library that allocates. Empty: whatever
+ *           it is about
  *   WHICH   of the calls that fit: "3", "3+" (from then on), "2-5", "odd", "*"
  *   ACTION  the name of an errno: it fails, with nothing done
  *           short: of the bytes, half and at least one
@@ -268,31 +269,33 @@ EXPORT long syscall(long number, ...) {
 
 /* Memory. Each allocation is a "malloc", whatever it is called. */
 
-static bool denied(void) {
+static bool denied(void *caller) {
         static bool asking;
         Verdict verdict = {.action = ACTION_PASS};
+        Dl_info object;
 
         if (asking || !rules_may_be_about_memory())
                 return false;
         asking = true;
         if (rules_look())
-                verdict = rules_judge(CALL_MEMORY, WORD(-1, "memory"));
+                verdict = rules_judge(CALL_MEMORY,
+                                      WORD(-1, dladdr(caller, &object) != 0 ? object.dli_fname : ""));
         asking = false;
         return verdict_fails(&verdict);
 }
 
 EXPORT void *malloc(size_t n) {
-        return denied() ? NULL : NEXT(malloc)(n);
+        return denied(__builtin_return_address(0)) ? NULL : NEXT(malloc)(n);
 }
 
 EXPORT void *calloc(size_t n, size_t size) {
-        return denied() ? NULL : NEXT(calloc)(n, size);
+        return denied(__builtin_return_address(0)) ? NULL : NEXT(calloc)(n, size);
 }
 
 EXPORT void *realloc(void *p, size_t n) {
-        return denied() ? NULL : NEXT(realloc)(p, n);
+        return denied(__builtin_return_address(0)) ? NULL : NEXT(realloc)(p, n);
 }
 
 EXPORT void *reallocarray(void *p, size_t n, size_t size) {
-        return denied() ? NULL : NEXT(reallocarray)(p, n, size);
+        return denied(__builtin_return_address(0)) ? NULL : NEXT(reallocarray)(p, n, size);
 }
