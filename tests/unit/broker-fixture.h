@@ -28,11 +28,12 @@
 #include <json-c/json_pointer.h>
 
 #include "broker/manager.h"
-#include "host/uevent.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/fs.h"
 #include "varlink/json-read.h"
+
+#include "tests/unit/no-uevents.h"
 
 #define BROKER  "io.spebroker.Broker."
 #define ADMIN   "io.spebroker.Admin."
@@ -59,23 +60,6 @@ typedef struct Client {
         size_t n_received;
         struct json_object *message; /* the last one: lives until the next */
 } Client;
-
-/* Uevents are the machine's, and anybody's: the broker has none here, so that nothing disturbs its quiet. */
-int uevent_monitor_new(_unused_ UeventMonitor **ret_monitor, const char **ret_reason) {
-        *ret_reason = "this is a test";
-        return UEVENT_E_UNAVAILABLE;
-}
-
-UeventMonitor *uevent_monitor_free(_unused_ UeventMonitor *monitor) {
-        return NULL;
-}
-
-int uevent_monitor_fd(_unused_ const UeventMonitor *monitor) {
-        return -1;
-}
-
-void uevent_monitor_receive(_unused_ UeventMonitor *monitor, _unused_ UeventNews *ret_news) {
-}
 
 static inline void broker_start(Broker *broker) {
         ManagerOptions options = {.root = broker->path, .simulate = "biglittle"};
