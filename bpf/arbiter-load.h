@@ -20,9 +20,10 @@ typedef enum ArbiterPart {
         ARBITER_PART_DOORBELL,
         ARBITER_PART_CONTROL,
         _ARBITER_PART_MAPS,
-        ARBITER_PART_ALLOCATED = _ARBITER_PART_MAPS,
-        ARBITER_PART_FREEING,
+        /* In the order in which they are attached: no event is entered whose end would not be seen. */
+        ARBITER_PART_FREEING = _ARBITER_PART_MAPS,
         ARBITER_PART_FREED,
+        ARBITER_PART_ALLOCATED,
         ARBITER_PART_REFUSE,
         ARBITER_PART_RETURNING,
         _ARBITER_PART_MAX,
