@@ -67,8 +67,7 @@ static const Verb verbs[] = {
          BROKER "Acquire",
          {"{\"request\":{\"vm\":\"v\",\"vcpus\":1,\"cpus\":\"0-1\",\"requestId\":\"r\"}}",
           "{\"request\":{\"vm\":\"w\",\"vcpus\":2,\"instance\":\"arm_spe_1\"}}",
-          "{\"request\":{\"vm\":\"x\",\"vcpus\":1,\"cpus\":\"1\",\"mode\":\"exclusive\"},\"waitUSec\":"
-          "60000000}",
+          "{\"request\":{\"vm\":\"x\",\"vcpus\":1,\"cpus\":\"1\",\"mode\":\"exclusive\"},\"waitUSec\":9999}",
           "{\"request\":{\"vm\":\"y\",\"vcpus\":1,\"cpus\":\"4-11\",\"mode\":\"shared\"},\"waitUSec\":1}",
           "{\"request\":{\"vm\":\"z\",\"vcpus\":1,\"cpus\":\"0\"},\"waitUSec\":60000000}",
           "{\"request\":{\"vm\":\"v\",\"vcpus\":4096,\"bufferSize\":1073741824,\"exact\":true}}"}},
@@ -293,8 +292,8 @@ static void set_up(void) {
         assert(stderr);
         (void)signal(SIGPIPE, SIG_IGN);
         (void)unsetenv("NOTIFY_SOCKET");
-        strcpy(fuzz.path,
-               access("/dev/shm", W_OK) == 0 ? "/dev/shm/spe-fuzz-XXXXXX" : "/tmp/spe-fuzz-XXXXXX");
+        (void)snprintf(fuzz.path, sizeof(fuzz.path), "%s/spe-fuzz-XXXXXX",
+                       access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
         assert(mkdtemp(fuzz.path));
         write_config();
         fuzz.peers[0].pid = getpid();
@@ -465,6 +464,7 @@ static void call(Peer *peer, const Verb *verb, const char *rest, size_t n_rest) 
 
                 rest = i < ELEMENTS_OF(verb->parameters) && verb->parameters[i] ? verb->parameters[i]
                                                                                 : verb->parameters[0];
+                assert(rest); /* each has at least one */
                 n_rest = strlen(rest);
         }
 

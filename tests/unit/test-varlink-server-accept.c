@@ -219,12 +219,34 @@ static void test_no_descriptor_leak(void **state) {
         assert_int_equal(get_counters(f).connections, 1);
 }
 
+/* A socket that somebody else has a copy of stays open when the server closes it: it hears of it no
+ * more. A sanitizer sees if it does. */
+static void test_shared_socket(void **state) {
+        Fixture *f = *state;
+        int fds[2], copy, r = 1;
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+        copy = fcntl(fds[1], F_DUPFD_CLOEXEC, 3);
+        assert_true(copy >= 0);
+        assert_int_equal(varlink_server_add_connection_fd(f->server, fds[1]), 0);
+        assert_int_equal(send(fds[0], "no call", sizeof("no call"), MSG_NOSIGNAL), sizeof("no call"));
+        run_until_connections(f, 1);
+
+        assert_int_equal(send(fds[0], "more", 4, MSG_NOSIGNAL), 4);
+        for (unsigned i = 0; i < 100 && r > 0; i++)
+                r = sd_event_run(f->event, 0);
+        assert_int_equal(r, 0);
+        close(fds[0]);
+        close(copy);
+        pump(f);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_connection_limits), TEST(test_out_of_descriptors), TEST(test_no_descriptors_at_all),
-                TEST(test_descriptor_share),  TEST(test_no_descriptor_leak),
+                TEST(test_descriptor_share),  TEST(test_no_descriptor_leak), TEST(test_shared_socket),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
