@@ -13,18 +13,18 @@
 #include "broker/fdstore.h"
 #include "broker/log.h"
 
-/* Its socket, and the pidfd of its peer; the call that waits in it, for another process perhaps, has that
- * one's pidfd. */
-#define PER_CONNECTION 3U
+/* Its socket, and the pidfd of its peer. */
+#define PER_CONNECTION 2U
+/* The pidfd of whom the lease is to be for; a connection waits for one at a time. */
+#define PER_WAITER 1U
 /* The pidfd of its owner. */
 #define PER_LEASE 1U
-/* The event that is held there. */
-#define PER_CPU 1U
-/* Of what systemd keeps: the descriptor to use, which is counted where it belongs, and one to know it by. */
-#define PER_KEPT 1U
+/* The event that is held there; where systemd keeps it, that is known by another one. So it is with BPF's. */
+#define PER_CPU      1U
+#define PER_CPU_KEPT 2U
 /* What is there in any case: the loop, its signals and timers, sockets that listen, files while they are
- * read. */
-#define OTHERS 64U
+ * read, and a few owners whose leases have just ended. */
+#define OTHERS 128U
 
 #define DROP_IN "in section [Service] of a drop-in ('systemctl edit spe-broker')"
 
@@ -32,16 +32,15 @@ static uint64_t min_u64(uint64_t a, uint64_t b) {
         return a < b ? a : b;
 }
 
-DescriptorCount descriptors_needed(const Config *config, unsigned n_cpus, bool is_kept) {
+DescriptorCount descriptors_needed(const Config *config, size_t n_cpus, bool is_kept) {
         uint64_t n_connections = config->max_connections, n_leases = config->limits.max_leases;
-        DescriptorCount needed;
+        uint64_t n_keeping = n_cpus + FDSTORE_ARBITER_MAX;
 
-        needed.store = is_kept ? min_u64(n_leases, FDSTORE_OWNERS_MAX) * PER_LEASE + n_cpus * PER_CPU +
-                                         FDSTORE_ARBITER_MAX
-                               : 0;
-        needed.process = n_connections * PER_CONNECTION + n_leases * PER_LEASE + (uint64_t)n_cpus * PER_CPU +
-                         FDSTORE_ARBITER_MAX + needed.store * PER_KEPT + OTHERS;
-        return needed;
+        return (DescriptorCount){
+                .process = n_connections * PER_CONNECTION + min_u64(n_connections, WAITERS_MAX) * PER_WAITER +
+                           n_leases * PER_LEASE + n_keeping * (is_kept ? PER_CPU_KEPT : PER_CPU) + OTHERS,
+                .store = is_kept ? min_u64(n_leases, FDSTORE_OWNERS_MAX) + n_keeping : 0,
+        };
 }
 
 void descriptors_raise_limit(void) {
@@ -74,16 +73,14 @@ static void warn_store(const Config *config, uint64_t needed, uint64_t room) {
 
         log_message(LOG_WARNING,
                     "MaxLeases=%u can have systemd keep %ju file descriptors on this host, and it keeps %ju: "
-                    "of what is more, a restart finds owners of leases by their pids, and may for a moment "
-                    "keep no host sessions off; set FileDescriptorStoreMax=%ju " DROP_IN
-                    ", or a lower MaxLeases=",
+                    "after a restart, owners of more leases are found by their pids and start times alone; "
+                    "set FileDescriptorStoreMax=%ju " DROP_IN ", or a lower MaxLeases=",
                     config->limits.max_leases, (uintmax_t)needed, (uintmax_t)room, (uintmax_t)needed);
 }
 
 void descriptors_warn(const Manager *manager) {
         size_t room = fdstore_get_room(manager->fdstore);
-        DescriptorCount needed =
-                descriptors_needed(manager->config, cpuset_count(&manager->topology->possible), room > 0);
+        DescriptorCount needed = descriptors_needed(manager->config, fdstore_count_cpus(), room > 0);
 
         warn_process(manager->config, needed.process);
         warn_store(manager->config, needed.store, room);

@@ -19,7 +19,7 @@ typedef struct DescriptorCount {
 } DescriptorCount;
 
 /* The most that @config can take on a host of @n_cpus CPUs. @is_kept: systemd has a store. */
-DescriptorCount descriptors_needed(const Config *config, unsigned n_cpus, bool is_kept);
+DescriptorCount descriptors_needed(const Config *config, size_t n_cpus, bool is_kept);
 
 /* Takes what this process may have (the hard limit), where it was started with less. */
 void descriptors_raise_limit(void);

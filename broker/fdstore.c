@@ -276,10 +276,14 @@ NamedFd *fdstore_get_owners(FdStore *store, size_t *ret_n) {
         return store->owners;
 }
 
-size_t fdstore_get_owner_room(const FdStore *store, size_t *ret_bytes) {
+size_t fdstore_count_cpus(void) {
         long n = sysconf(_SC_NPROCESSORS_CONF);
-        size_t n_cpus = n > 0 && n < (long)CPUSET_MAX ? (size_t)n : CPUSET_MAX;
-        size_t reserved = FDSTORE_ARBITER_MAX + n_cpus, room;
+
+        return n > 0 && n < (long)CPUSET_MAX ? (size_t)n : CPUSET_MAX;
+}
+
+size_t fdstore_get_owner_room(const FdStore *store, size_t *ret_bytes) {
+        size_t n_cpus = fdstore_count_cpus(), reserved = FDSTORE_ARBITER_MAX + n_cpus, room;
 
         *ret_bytes = FDSTORE_NAMES_MAX - FDSTORE_ARBITER_MAX * ARBITER_NAME_SIZE - n_cpus * RESERVE_NAME_SIZE;
         room = store->room > reserved ? store->room - reserved : 0;

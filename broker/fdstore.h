@@ -54,6 +54,8 @@ NamedFd *fdstore_get_handed(FdStore *store, size_t *ret_n);
  * many bytes of names. The rest is for what keeps host sessions off, which nothing else can stand for. */
 NamedFd *fdstore_get_owners(FdStore *store, size_t *ret_n);
 size_t fdstore_get_owner_room(const FdStore *store, size_t *ret_bytes);
+/* Of this machine, on line or not: events are held on so many at most. */
+size_t fdstore_count_cpus(void);
 /* Closes what nobody took over, and has systemd drop it; the handed ones are no more. */
 void fdstore_drop_rest(FdStore *store);
 
