@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "bpf/spe-arbiter.skel.h"
+#include "util/hash.h"
 
 /* perf_event_open() as 32-bit programs call it on x86 and arm; the other architecture has no such call, or
  * one that gives no descriptor of an event. */
@@ -76,14 +77,12 @@ static struct bpf_program *program_of(const struct spe_arbiter *programs, Arbite
         }
 }
 
-/* Names that fit these programs alone (FNV-1a): kept for others, maps may be of another layout. */
+/* Names that fit these programs alone: kept for others, maps may be of another layout. */
 static void name_parts(Arbiter *arbiter) {
-        uint64_t checksum = 0xcbf29ce484222325U;
         size_t n;
-        const unsigned char *bytes = spe_arbiter__elf_bytes(&n);
+        const void *bytes = spe_arbiter__elf_bytes(&n);
+        uint64_t checksum = hash_add(HASH_INIT, bytes, n);
 
-        for (size_t i = 0; i < n; i++)
-                checksum = (checksum ^ bytes[i]) * 0x100000001b3U;
         for (size_t i = 0; i < _ARBITER_PART_MAX; i++)
                 (void)snprintf(arbiter->names[i], sizeof(arbiter->names[i]), "arbiter-%016llx-%s",
                                (unsigned long long)checksum, part_names[i]);

@@ -16,6 +16,7 @@
 #include "broker/encode.h"
 #include "broker/lease-record-text.h"
 #include "broker/manager.h"
+#include "util/hash.h"
 
 bool lease_record_id_is_valid(const char *id) {
         return strlen(id) == LEASE_ID_LENGTH && strspn(id, "0123456789abcdef") == LEASE_ID_LENGTH;
@@ -106,9 +107,7 @@ void lease_record_begin_sum(JsonWriter *w, Buffer *buffer, const char *boot_id, 
         json_write_string(w, RECORD_ID, id);
 }
 
-/* FNV-1a: finds every change of one byte, and most others. Nobody is kept from forging it. */
 int lease_record_end_sum(JsonWriter *w, char ret_sum[static LEASE_RECORD_SUM_LENGTH + 1]) {
-        uint64_t sum = UINT64_C(0xcbf29ce484222325);
         const Buffer *buffer = w->buffer;
         int r;
 
@@ -117,9 +116,8 @@ int lease_record_end_sum(JsonWriter *w, char ret_sum[static LEASE_RECORD_SUM_LEN
         if (r < 0)
                 return r;
 
-        for (size_t i = buffer->start; i < buffer->end; i++)
-                sum = (sum ^ (unsigned char)buffer->data[i]) * UINT64_C(0x100000001b3);
-        (void)snprintf(ret_sum, LEASE_RECORD_SUM_LENGTH + 1, "%016" PRIx64, sum);
+        (void)snprintf(ret_sum, LEASE_RECORD_SUM_LENGTH + 1, "%016" PRIx64,
+                       hash_add(HASH_INIT, buffer->data + buffer->start, buffer_pending(buffer)));
         return 0;
 }
 

@@ -16,6 +16,7 @@
 #include "broker/log.h"
 #include "broker/refusal.h"
 #include "util/clock.h"
+#include "util/hash.h"
 
 #define LIKE_MAX      5U
 #define USER_MAX      60U
@@ -26,14 +27,11 @@
 
 #define ERROR_TEXT_MAX 64U
 
-/* FNV-1a. Whoever finds two names with one hash has made his own two VMs share a limit. */
+/* Whoever finds two names with one hash has made his own two VMs share a limit. */
 static uint64_t hash(const Refusal *refusal) {
-        uint64_t h = UINT64_C(14695981039346656037) ^ (uint64_t)refusal->kind;
+        uint64_t kind = hash_add(HASH_INIT, &refusal->kind, sizeof(refusal->kind));
 
-        for (const char *p = refusal->vm; *p; p++)
-                h = (h ^ (unsigned char)*p) * UINT64_C(1099511628211);
-
-        return h;
+        return hash_add(kind, refusal->vm, strlen(refusal->vm));
 }
 
 /* The limit of refusals like @refusal, moved to the front. The one that makes room for a new one leaves its
