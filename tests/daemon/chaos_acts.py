@@ -6,6 +6,7 @@ import os
 import pathlib
 
 import chaos_books
+import harness
 import sizes
 from chaos_daemon import SPUS
 from chaos_vmm import Line
@@ -126,6 +127,16 @@ class Acts:
         line = vmm.get_line()
         return line and line.post("Update", leaseId=lease_id, cpus=sizes.cpulist(
             rng.sample(sorted(cpus), rng.randint(1, 3)))) and line
+
+    def be_refused(self, n):
+        """So often that the broker has all refusals that it keeps, each with as many holders as can be."""
+        for vmm in self.vmms:
+            self.names += 1
+            vmm.get_line().post("Acquire", request={"vm": f"vm{self.names}", "vcpus": 1, "mode": "guest", "cpus": "2"})
+        line = self.vmms[1].get_line()  # of an administrator
+        for i in range(n):
+            line.post("Acquire", request={"vm": f"none{i}", "vcpus": 1, "mode": "exclusive", "cpus": "2"})
+            self.pump(harness.DEADLINE, lambda: not line.calls)
 
     def follow(self, rng):
         vmm, lease_id = self.choose(rng, "follow")

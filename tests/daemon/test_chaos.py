@@ -14,7 +14,8 @@ LONG = "SPE_LONG" in os.environ
 ENOUGH = 200  # for all points
 RESTARTS = int(os.environ.get("SPE_RESTARTS", 2000 if LONG else 20 if harness.EMULATED else ENOUGH))
 CALM_ROUNDS = 1500 if LONG else 30
-GROWTH_KIB = 512  # less than a byte for each call
+REFUSALS = 1100  # more than are kept
+GROWTH_KIB = 512  # what the heap may be in pieces: a few bytes for each call
 SEED = int(os.environ.get("SPE_SEED", time.time_ns() // 1000 % 1_000_000))
 WAYS = ("kill", "kill", "sent", "byte", "byte", "term", "stop")
 POINT_ROUNDS = 6  # so often is tried what has not been come to
@@ -76,6 +77,7 @@ class TestChaos(harness.TestCase):
     def test_calm(self):
         """Nobody kills it, and it grows neither in descriptors, which each round looks at, nor in memory."""
         world, sizes = self.world(chaos_daemon.Kept), []
+        world.be_refused(REFUSALS)
 
         def calm(number):
             world.calm(number)
