@@ -196,6 +196,8 @@ class LastingTest(harness.TestCase):
             self.assertEqual(self.daemon.instance("arm_spe_1")["state"], "ready")
             self.daemon.call("io.spebroker.Admin.Unassign", {"cpus": "5"})
             self.daemon.call("Release", leaseId=lease["leaseId"])
+        with self.faults.injected(*(f"send::{n}:EINTR" for n in range(1, 4))):  # nothing of it has gone, nothing is read
+            self.inside.call(DESCRIBE)
         vmm.kill()
         self.require_health()
 

@@ -177,7 +177,10 @@ void connection_output_ready(Connection *connection, int error) {
                 turns_queue(&connection->server->turns, connection);
 }
 
-/* Sends what the socket takes. Returns true if that was the last of it. */
+/*
+ * Sends what the socket takes at once. Returns true if that was the last of it. That the socket takes more is
+ * told only after it has taken none; a send that was cut short, or interrupted, is worth another.
+ */
 static bool connection_flush(Connection *connection) {
         Buffer *out = &connection->out;
         size_t pending = buffer_pending(out);
@@ -194,6 +197,7 @@ static bool connection_flush(Connection *connection) {
         }
 
         n = send(connection->fd, out->data + out->start, pending, MSG_DONTWAIT | MSG_NOSIGNAL);
+        connection->writable = n >= 0 || errno == EINTR;
         if (n < 0) {
                 if (errno == EPIPE || errno == ECONNRESET)
                         connection_discard_output(connection);
@@ -265,8 +269,9 @@ static int connection_update_events(Connection *connection) {
 
 /* It can go on by itself. */
 static bool connection_is_ready(const Connection *connection) {
-        return connection_may_process(connection) &&
-               (connection_has_input(connection) || connection->readable);
+        return (connection->writable && buffer_pending(&connection->out) > 0) ||
+               (connection_may_process(connection) &&
+                (connection_has_input(connection) || connection->readable));
 }
 
 bool connection_check_half(Connection *connection, uint64_t before_usec) {

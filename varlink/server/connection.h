@@ -35,6 +35,7 @@ typedef struct Connection {
         bool peer_complete : 1; /* the peer's pidfd and groups have been asked for */
         bool queued : 1;        /* among its user's that are ready for a turn */
         bool readable : 1;      /* there may be something to read: it is told only once */
+        bool writable : 1;      /* it may take more: that it does is told only after it has taken none */
         bool ending : 1;        /* and behind it there is the end of file */
         bool hung_up : 1;       /* the peer has closed both ways */
         bool awaits_output : 1; /* it is told when the socket takes more */
