@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "varlink/server/server.h"
 
 #define PEER_BUFFER_SIZE (1024U * 1024U)
@@ -34,6 +35,7 @@ static const char fixture_idl[] = "interface org.example.test\n"
                                   "method Refuse(text: string) -> ()\n"
                                   "method Big(size: int) -> (text: string)\n"
                                   "method Finish(text: string) -> ()\n"
+                                  "method Slow(usec: int) -> ()\n"
                                   "method FreeServer() -> ()\n"
                                   "error Refused (text: string)\n"
                                   "error Bare ()\n";
@@ -154,6 +156,16 @@ static inline void finish_later(Fixture *f, const char *text, bool continues) {
 }
 
 /* Answers the pending call of another connection, then its own. */
+/* Takes its time, and nobody else can have any of it. */
+static inline int on_slow(VarlinkCall *call, struct json_object *parameters, void *userdata) {
+        uint64_t end = clock_now_usec() + (uint64_t)get_int(parameters, "usec");
+
+        while (clock_now_usec() < end)
+                ;
+        ((Fixture *)userdata)->n_handled++;
+        return varlink_call_reply_empty(call);
+}
+
 static inline int on_finish(VarlinkCall *call, struct json_object *parameters, void *userdata) {
         finish_later(userdata, get_string(parameters, "text"), false);
         return varlink_call_reply_empty(call);
@@ -178,6 +190,7 @@ static const VarlinkMethod fixture_methods[] = {
         {.name = "Refuse", .handler = on_refuse},
         {.name = "Big", .handler = on_big},
         {.name = "Finish", .handler = on_finish},
+        {.name = "Slow", .handler = on_slow},
         {.name = "FreeServer", .handler = on_free_server},
 };
 

@@ -11,8 +11,11 @@
  * it only when its turn comes there and it has nothing to do. So a user who asks for one thing now and then
  * waits for the turn that is running, and nobody can be fresh all the time at the expense of others.
  *
- * One turn is one connection's, of TURN_CALLS_MAX calls at most; of one, while different users are being
- * served, so that a turn is short. Between two of them the loop sees to everything else.
+ * One turn is one connection's, of TURN_CALLS_MAX calls at most; of one, while there are several users, so
+ * that a turn is short. Between two of them the loop sees to everything else.
+ *
+ * A call is not interrupted, and some take long. So where there are other users, one whose turn was long
+ * rests for a multiple of it: whoever comes then is served at once most of the time.
  */
 
 #include "varlink/server/turns.h"
@@ -23,6 +26,7 @@
 #include <unistd.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "varlink/server/server-private.h"
 
 /* Calls answered in one turn; the others wait for the next. */
@@ -31,18 +35,36 @@
 /* So long after the last time that another user was served. */
 #define SHARED_USEC UINT64_C(100000)
 
+/* Of the processor's time: a turn that was as long, and how many times that its user rests, within bounds. */
+#define LONG_TURN_USEC UINT64_C(500)
+#define REST_FACTOR    4U
+#define REST_MAX_USEC  UINT64_C(20000)
+
 /* What is asked from the kernel at once, and how often before somebody is served. */
 #define EVENTS_MAX  64
 #define COLLECT_MAX 16U
 
 static UserQueue *turns_queue_of(Turns *turns, UserPlace place) {
-        return place == USER_FRESH ? &turns->fresh : &turns->round;
+        switch (place) {
+        case USER_FRESH:
+                return &turns->fresh;
+        case USER_ROUND:
+                return &turns->round;
+        case USER_RESTS:
+                return &turns->resting;
+        default:
+                return NULL;
+        }
 }
 
 static void turns_place(Turns *turns, User *user, UserPlace place) {
         if (user->place != USER_IDLE)
                 TAILQ_REMOVE(turns_queue_of(turns, user->place), user, place_link);
+        if (user->place == USER_RESTS)
+                turns->n_ready += user->n_ready;
         user->place = place;
+        if (place == USER_RESTS)
+                turns->n_ready -= user->n_ready;
         if (place != USER_IDLE)
                 TAILQ_INSERT_TAIL(turns_queue_of(turns, place), user, place_link);
 }
@@ -66,19 +88,27 @@ void turns_queue(Turns *turns, Connection *connection) {
 
         connection->queued = true;
         TAILQ_INSERT_TAIL(&user->ready, connection, ready_link);
+        user->n_ready++;
+        if (user->place == USER_RESTS)
+                return;
+
+        turns->n_ready++;
         if (user->place == USER_IDLE)
                 turns_place(turns, user, USER_FRESH);
-        turns->n_ready++;
         turns_wake(turns);
 }
 
 void turns_unqueue(Turns *turns, Connection *connection) {
+        User *user = connection->user;
+
         if (!connection->queued)
                 return;
 
         connection->queued = false;
-        TAILQ_REMOVE(&connection->user->ready, connection, ready_link);
-        turns->n_ready--;
+        TAILQ_REMOVE(&user->ready, connection, ready_link);
+        user->n_ready--;
+        if (user->place != USER_RESTS)
+                turns->n_ready--;
 }
 
 void turns_forget_user(Turns *turns, User *user) {
@@ -103,14 +133,76 @@ static Connection *turns_next(Turns *turns) {
         return NULL;
 }
 
-static unsigned turns_calls_max(Turns *turns, sd_event *event, uid_t uid) {
+/* Whether there are other users beside the one who is served, or have been lately. */
+static bool turns_are_shared(const VarlinkServer *server, uint64_t now_usec) {
+        return server->users.n_items > 1 || now_usec < server->turns.shared_until_usec;
+}
+
+static unsigned turns_calls_max(VarlinkServer *server, uid_t uid) {
+        Turns *turns = &server->turns;
         uint64_t now = 0;
 
-        (void)sd_event_now(event, CLOCK_MONOTONIC, &now);
+        (void)sd_event_now(server->event, CLOCK_MONOTONIC, &now);
         if (uid != turns->last_uid && turns->last_uid != (uid_t)-1)
                 turns->shared_until_usec = now + SHARED_USEC;
         turns->last_uid = uid;
-        return now < turns->shared_until_usec ? TURN_CALLS_MAX_SHARED : TURN_CALLS_MAX;
+        return turns_are_shared(server, now) ? TURN_CALLS_MAX_SHARED : TURN_CALLS_MAX;
+}
+
+static void turns_arm(Turns *turns) {
+        uint64_t next = UINT64_MAX;
+        const User *user;
+
+        TAILQ_FOREACH(user, &turns->resting, place_link)
+                if (user->rests_until_usec < next)
+                        next = user->rests_until_usec;
+
+        (void)sd_event_source_set_time(turns->rest_timer, next);
+        (void)sd_event_source_set_enabled(turns->rest_timer,
+                                          next == UINT64_MAX ? SD_EVENT_OFF : SD_EVENT_ONESHOT);
+}
+
+static int turns_on_rested(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *userdata) {
+        Turns *turns = &((VarlinkServer *)userdata)->turns;
+        uint64_t now = clock_now_usec();
+        User *user, *next;
+
+        for (user = TAILQ_FIRST(&turns->resting); user; user = next) {
+                next = TAILQ_NEXT(user, place_link);
+                if (user->rests_until_usec <= now)
+                        turns_place(turns, user, user->n_ready > 0 ? USER_ROUND : USER_IDLE);
+        }
+
+        turns_arm(turns);
+        if (turns->n_ready > 0)
+                turns_wake(turns);
+        return 0;
+}
+
+/* After a turn of @user that took @took_usec. Without others there is nobody to rest for. */
+static void turns_let_rest(VarlinkServer *server, User *user, uint64_t took_usec) {
+        uint64_t rest_usec = took_usec * REST_FACTOR, now_usec;
+        Turns *turns = &server->turns;
+
+        if (took_usec < LONG_TURN_USEC)
+                return;
+        now_usec = clock_now_usec();
+        if (!turns_are_shared(server, now_usec))
+                return;
+
+        user->rests_until_usec = now_usec + (rest_usec < REST_MAX_USEC ? rest_usec : REST_MAX_USEC);
+        turns_place(turns, user, USER_RESTS);
+        turns_arm(turns);
+}
+
+/* Its user is gone if that was the end of the last connection. */
+static void turns_serve(VarlinkServer *server, Connection *connection) {
+        unsigned calls_max = turns_calls_max(server, connection->peer.uid);
+        uint64_t begin = clock_cpu_usec();
+
+        connection_turn(connection, calls_max);
+        if (connection->user)
+                turns_let_rest(server, connection->user, clock_cpu_usec() - begin);
 }
 
 /* What the sockets have to say. */
@@ -145,7 +237,7 @@ static int turns_on_io(_unused_ sd_event_source *source, _unused_ int fd, _unuse
         turns_collect(turns);
         connection = turns_next(turns);
         if (connection)
-                connection_turn(connection, turns_calls_max(turns, server->event, connection->peer.uid));
+                turns_serve(server, connection);
         turns->running = false;
         if (turns->n_ready > 0)
                 turns_wake(turns);
@@ -174,20 +266,31 @@ int turns_watch_output(Turns *turns, Connection *connection, bool output) {
 
 int turns_init(Turns *turns, VarlinkServer *server) {
         struct epoll_event event = {.events = EPOLLIN};
+        int r;
 
         TAILQ_INIT(&turns->fresh);
         TAILQ_INIT(&turns->round);
+        TAILQ_INIT(&turns->resting);
         turns->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
         turns->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (turns->epoll_fd < 0 || turns->wake_fd < 0 ||
             epoll_ctl(turns->epoll_fd, EPOLL_CTL_ADD, turns->wake_fd, &event) < 0)
                 return -errno;
 
+        r = sd_event_add_time(server->event, &turns->rest_timer, CLOCK_MONOTONIC, UINT64_MAX, 1,
+                              turns_on_rested, server);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_enabled(turns->rest_timer, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
+
         return sd_event_add_io(server->event, &turns->source, turns->epoll_fd, EPOLLIN, turns_on_io, server);
 }
 
 void turns_deinit(Turns *turns) {
         sd_event_source_disable_unref(turns->source);
+        sd_event_source_disable_unref(turns->rest_timer);
         closep(&turns->epoll_fd);
         closep(&turns->wake_fd);
 }

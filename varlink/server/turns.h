@@ -18,13 +18,15 @@ typedef struct VarlinkServer VarlinkServer;
 
 typedef struct Turns {
         sd_event_source *source; /* of the epoll */
-        int epoll_fd;            /* all connections, and wake_fd */
+        sd_event_source *rest_timer;
+        int epoll_fd; /* all connections, and wake_fd */
         int wake_fd;  /* an eventfd, readable while there is something to do that no socket tells */
         bool awake;   /* it is */
         bool running; /* a turn is: whether there is more to do is seen at its end */
         UserQueue fresh;
         UserQueue round;
-        unsigned n_ready;           /* connections that have something to do */
+        UserQueue resting;
+        unsigned n_ready;           /* connections that have something to do, of users who do not rest */
         uid_t last_uid;             /* whose turn it was */
         uint64_t shared_until_usec; /* CLOCK_MONOTONIC; others have had turns lately */
 } Turns;

@@ -8,6 +8,7 @@
  */
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/queue.h>
 #include <sys/types.h>
 
@@ -15,6 +16,7 @@ typedef enum UserPlace {
         USER_IDLE,  /* in no queue */
         USER_FRESH, /* it had nothing to do until now */
         USER_ROUND, /* it takes its turns with the others */
+        USER_RESTS, /* its last turn was long: it gets the next one after a while */
 } UserPlace;
 
 typedef struct User {
@@ -23,7 +25,9 @@ typedef struct User {
         size_t bytes; /* of storage, on all of them */
         UserPlace place;
         TAILQ_ENTRY(User) place_link;
+        uint64_t rests_until_usec;                      /* CLOCK_MONOTONIC */
         TAILQ_HEAD(ReadyConnections, Connection) ready; /* have something to do */
+        unsigned n_ready;
 } User;
 
 typedef TAILQ_HEAD(UserQueue, User) UserQueue;
