@@ -249,12 +249,83 @@ static int open_leases(Manager *manager) {
         return r;
 }
 
-int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_manager) {
-        _cleanup_(manager_freep) Manager *manager = NULL;
+static int read_boot_id(Manager *manager) {
         sd_id128_t boot_id;
-        NamedFd *handed, *owners;
-        size_t n_handed, n_owners, owner_room, owner_bytes;
         int r;
+
+        r = sd_id128_get_boot(&boot_id);
+        if (r < 0)
+                return r;
+
+        sd_id128_to_string(boot_id, manager->boot_id);
+        return 0;
+}
+
+/* What systemd kept while there was no broker. */
+static int take_kept(Manager *manager) {
+        size_t n_owners, room, bytes;
+        NamedFd *owners;
+        int r;
+
+        r = fdstore_new(manager->event, on_dropped, manager, &manager->fdstore);
+        if (r < 0)
+                return r;
+
+        owners = fdstore_get_owners(manager->fdstore, &n_owners);
+        room = fdstore_get_owner_room(manager->fdstore, &bytes);
+        return owner_store_new(manager->event, room, bytes, owners, n_owners, &manager->owner_store);
+}
+
+static int add_server(Manager *manager) {
+        int r;
+
+        r = varlink_server_new(manager->event, &service_info, &manager->server);
+        return r ? error_fold(r) : methods_register(manager);
+}
+
+/* What sees host sessions, and keeps them off. */
+static int add_arbitration(Manager *manager) {
+        NamedFd *handed;
+        size_t n_handed;
+        int r;
+
+        r = session_doubt_new(manager, &manager->doubt);
+        if (r < 0)
+                return r;
+
+        handed = fdstore_get_handed(manager->fdstore, &n_handed);
+        return arbitration_new(manager, handed, n_handed, &manager->arbitration);
+}
+
+static int add_host_events(Manager *manager) {
+        return host_events_new(manager, &manager->host_events);
+}
+
+/* Makes one of what there is now and what an earlier process has left, which is in force until that is done.
+ */
+static int reconcile(Manager *manager) {
+        int r;
+
+        r = leases_restore(manager);
+        if (r < 0)
+                return r;
+        settle(manager);
+        if (manager->dirty & DIRTY_INSTANCES) /* what was left stays in force */
+                return -ENOMEM;
+
+        fdstore_drop_rest(manager->fdstore);
+        arbitration_settle(manager);
+        assign_warn_unmatched(manager);
+        descriptors_warn(manager);
+        return 0;
+}
+
+int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_manager) {
+        static int (*const steps[])(Manager * manager) = {
+                read_boot_id, add_sources,     take_kept,       open_trees,     add_server,  first_config,
+                assign_load,  add_arbitration, add_host_events, manager_rescan, open_leases, reconcile,
+        };
+        _cleanup_(manager_freep) Manager *manager = NULL;
 
         manager = calloc(1, sizeof(*manager));
         if (!manager)
@@ -272,64 +343,12 @@ int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_ma
         manager->watchers = QUOTA_INIT(WATCHERS_PER_USER_MAX, WATCHERS_MAX);
         LIST_INIT(&manager->assign_waits);
 
-        r = sd_id128_get_boot(&boot_id);
-        if (r < 0)
-                return r;
-        sd_id128_to_string(boot_id, manager->boot_id);
+        for (size_t i = 0; i < ELEMENTS_OF(steps); i++) {
+                int r = steps[i](manager);
 
-        r = add_sources(manager);
-        if (r < 0)
-                return r;
-        r = fdstore_new(event, on_dropped, manager, &manager->fdstore);
-        if (r < 0)
-                return r;
-        owners = fdstore_get_owners(manager->fdstore, &n_owners);
-        owner_room = fdstore_get_owner_room(manager->fdstore, &owner_bytes);
-        r = owner_store_new(event, owner_room, owner_bytes, owners, n_owners, &manager->owner_store);
-        if (r < 0)
-                return r;
-        r = open_trees(manager);
-        if (r < 0)
-                return r;
-        r = varlink_server_new(event, &service_info, &manager->server);
-        if (r)
-                return error_fold(r);
-        r = methods_register(manager);
-        if (r < 0)
-                return r;
-        r = first_config(manager);
-        if (r < 0)
-                return r;
-        r = assign_load(manager);
-        if (r < 0)
-                return r;
-        r = session_doubt_new(manager, &manager->doubt);
-        if (r < 0)
-                return r;
-        handed = fdstore_get_handed(manager->fdstore, &n_handed);
-        r = arbitration_new(manager, handed, n_handed, &manager->arbitration);
-        if (r < 0)
-                return r;
-        r = host_events_new(manager, &manager->host_events);
-        if (r < 0)
-                return r;
-        r = manager_rescan(manager);
-        if (r < 0)
-                return r;
-        r = open_leases(manager);
-        if (r < 0)
-                return r;
-        r = leases_restore(manager);
-        if (r < 0)
-                return r;
-        settle(manager);
-        if (manager->dirty & DIRTY_INSTANCES) /* what an earlier process has left stays in force */
-                return -ENOMEM;
-        /* What an earlier process has left was in force until here. */
-        fdstore_drop_rest(manager->fdstore);
-        arbitration_settle(manager);
-        assign_warn_unmatched(manager);
-        descriptors_warn(manager);
+                if (r < 0)
+                        return r;
+        }
 
         *ret_manager = steal_ptr(manager);
         return 0;
