@@ -5,8 +5,6 @@
  * has a name now is still what was stored under it (a descriptor's number does not: it is reused), and holds
  * what leaves until systemd has let go of its copy: a barrier behind the removals tells when. systemd reads
  * in order, so what is stored anew behind a removal stays.
- *
- * systemd closes a descriptor that polls as hung up, as a perf event without a buffer always does: FDPOLL=0.
  */
 
 #include "broker/fdstore.h"
@@ -21,11 +19,11 @@
 #include <sys/syscall.h>
 #include <systemd/sd-daemon.h>
 
+#include "broker/fdstore-notify.h"
 #include "broker/log.h"
 #include "broker/owner-store.h"
 #include "util/parse.h"
 
-#define NAME_MAX_IN_STORE 255U
 /* In the list of names, with a ':'. PMU types are numbers of two digits or three. */
 #define ARBITER_NAME_SIZE sizeof("arbiter-0123456789abcdef-tracepoints")
 #define RESERVE_NAME_SIZE sizeof("reserve-99999-4095")
@@ -71,7 +69,7 @@ struct FdStore {
 static bool can_tell(const char *name) {
         size_t n = strlen(name);
 
-        if (n == 0 || n > NAME_MAX_IN_STORE)
+        if (n == 0 || n > FDSTORE_NAME_MAX)
                 return false;
         for (size_t i = 0; i < n; i++)
                 if (name[i] < ' ' || name[i] > '~')
@@ -80,18 +78,9 @@ static bool can_tell(const char *name) {
         return true;
 }
 
-static int tell_stored(const char *name, int fd) {
-        char text[NAME_MAX_IN_STORE + 64];
-        int r;
-
-        (void)snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
-        r = sd_pid_notify_with_fds(0, false, text, &fd, 1);
-        return r == 0 ? -ENOTCONN : r < 0 ? r : 0;
-}
-
 static void tell_removed(const char *name) {
         if (can_tell(name))
-                (void)sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
+                fdstore_tell_removed(name);
 }
 
 static int compare_copies(const void *a, const void *b) {
@@ -422,7 +411,7 @@ static int store_one(FdStore *store, const NamedFd *wish, size_t *n) {
                 if (!name)
                         return -ENOMEM;
         }
-        r = tell_stored(wish->name, wish->fd);
+        r = fdstore_tell_stored(wish->name, wish->fd);
         if (r < 0)
                 return r;
 

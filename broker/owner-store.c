@@ -20,8 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <systemd/sd-daemon.h>
 
+#include "broker/fdstore-notify.h"
 #include "broker/log.h"
 #include "util/parse.h"
 
@@ -118,18 +118,14 @@ static void tell_removed(const Entry *entry) {
         char name[NAME_MAX_];
 
         format_name(entry->pid, entry->start_time, name);
-        (void)sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
+        fdstore_tell_removed(name);
 }
 
-/* FDPOLL=0: systemd would drop it as soon as the process is dead, and another may have its name by then. */
 static int tell_stored(const Entry *entry, int pidfd) {
-        char name[NAME_MAX_], text[NAME_MAX_ + 64];
-        int r;
+        char name[NAME_MAX_];
 
         format_name(entry->pid, entry->start_time, name);
-        (void)snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
-        r = sd_pid_notify_with_fds(0, false, text, &pidfd, 1);
-        return r == 0 ? -ENOTCONN : r < 0 ? r : 0;
+        return fdstore_tell_stored(name, pidfd);
 }
 
 static Entry *entry_free(Entry *entry) {
