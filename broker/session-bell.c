@@ -24,7 +24,7 @@
 #define BELL_PAUSE_FACTOR 9 /* to what it took */
 
 /* Settle's, which follows in the same turn. */
-#define BELL_PRIORITY ((SD_EVENT_PRIORITY_IMPORTANT + SD_EVENT_PRIORITY_NORMAL) / 2)
+#define BELL_PRIORITY MANAGER_PRIORITY_SETTLE
 
 /* That it failed is logged once; the next ring is the next try. */
 static void note(SessionTable *table, int r) {
