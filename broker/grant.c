@@ -96,7 +96,7 @@ void lease_hold(Manager *manager, Lease *lease, const CpuSet *cpus) {
         manager_mark_dirty(manager, DIRTY_QUEUE | (lease->barred ? DIRTY_ASSIGNMENTS : 0));
 }
 
-/* Has it be where @before was. */
+/* Has it be where @before was: on other CPUs of the same SPU. */
 static void move_back(Manager *manager, Lease *lease, const Lease *before) {
         lease_hold(manager, lease, &before->cpus);
         lease->pmu_type = before->pmu_type;

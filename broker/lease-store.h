@@ -4,7 +4,8 @@
 /*
  * The directory of leases, run/spe-broker/leases/ below the root: one file for each charged lease, called by
  * its id. A lease is there before anybody hears that it is granted, and gone before anybody hears that it has
- * ended.
+ * ended: where it cannot be removed, the end counts all the same, and is forgotten with a broker that dies
+ * before it can.
  *
  * What is there is always something that was true, and two files never say what cannot be true at once: a
  * lease that gave up CPUs, or ended, is written, or removed, before others get them. What could not be

@@ -26,7 +26,7 @@
 #include "util/parse.h"
 
 #define NAME_PREFIX "owner-"
-#define NAME_MAX_   48U /* "owner-", a pid, "-", a start time */
+#define OWNER_NAME_SIZE   48U /* "owner-", a pid, "-", a start time */
 
 /* So long, at most, an owner without leases lingers, and so many do. */
 #define LINGER_USEC UINT64_C(1000000)
@@ -71,13 +71,13 @@ static Entry *find(const OwnerStore *store, pid_t pid, uint64_t start_time) {
         return found ? *found : NULL;
 }
 
-static void format_name(pid_t pid, uint64_t start_time, char name[static NAME_MAX_]) {
-        (void)snprintf(name, NAME_MAX_, NAME_PREFIX "%d-%" PRIu64, (int)pid, start_time);
+static void format_name(pid_t pid, uint64_t start_time, char name[static OWNER_NAME_SIZE]) {
+        (void)snprintf(name, OWNER_NAME_SIZE, NAME_PREFIX "%d-%" PRIu64, (int)pid, start_time);
 }
 
 /* Exactly as it is written: each process has one name. */
 static bool parse_name(const char *name, pid_t *ret_pid, uint64_t *ret_start_time) {
-        char digits[NAME_MAX_], again[NAME_MAX_], *dash;
+        char digits[OWNER_NAME_SIZE], again[OWNER_NAME_SIZE], *dash;
         uint64_t pid, start_time;
 
         if (strncmp(name, NAME_PREFIX, strlen(NAME_PREFIX)) != 0 || strlen(name) >= sizeof(digits))
@@ -108,21 +108,21 @@ bool owner_store_is_name(const char *name) {
 
 /* In the list of names, with its separator. */
 static size_t name_size(const Entry *entry) {
-        char name[NAME_MAX_];
+        char name[OWNER_NAME_SIZE];
 
         format_name(entry->pid, entry->start_time, name);
         return strlen(name) + 1;
 }
 
 static void tell_removed(const Entry *entry) {
-        char name[NAME_MAX_];
+        char name[OWNER_NAME_SIZE];
 
         format_name(entry->pid, entry->start_time, name);
         fdstore_tell_removed(name);
 }
 
 static int tell_stored(const Entry *entry, int pidfd) {
-        char name[NAME_MAX_];
+        char name[OWNER_NAME_SIZE];
 
         format_name(entry->pid, entry->start_time, name);
         return fdstore_tell_stored(name, pidfd);
@@ -337,7 +337,7 @@ static bool use_again(OwnerStore *store, Entry *entry) {
 }
 
 static bool has_room(const OwnerStore *store) {
-        return store->n < store->room && store->n_bytes + NAME_MAX_ <= store->bytes;
+        return store->n < store->room && store->n_bytes + OWNER_NAME_SIZE <= store->bytes;
 }
 
 void owner_store_add(OwnerStore *store, const Owner *owner) {

@@ -243,7 +243,8 @@ void settle(Manager *manager) {
                         settle_contention(manager);
                 manager->dirty &= ~(unsigned)(DIRTY_CONTENTION | DIRTY_CLOSED | DIRTY_UNSAVED);
         }
-        /* Before CPUs are open to others that leases have given up. */
+        /* Before CPUs are open to the host that leases have given up; but if that cannot be written, the host
+         * does not have to wait for it. */
         complete = leases_save(manager) == 0 && complete;
         arbitration_settle(manager);
         session_doubt_watch(manager);
