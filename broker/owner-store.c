@@ -25,8 +25,8 @@
 #include "broker/log.h"
 #include "util/parse.h"
 
-#define NAME_PREFIX "owner-"
-#define OWNER_NAME_SIZE   48U /* "owner-", a pid, "-", a start time */
+#define NAME_PREFIX     "owner-"
+#define OWNER_NAME_SIZE 48U /* "owner-", a pid, "-", a start time */
 
 /* So long, at most, an owner without leases lingers, and so many do. */
 #define LINGER_USEC UINT64_C(1000000)
