@@ -44,9 +44,9 @@ static int print_displaced(const Speadm *speadm, const struct json_object *param
         return r == SPEADM_DONE ? words_session_table(speadm, sessions) : r;
 }
 
-static int send_assign(Speadm *speadm, const char *owner, uint64_t deadline) {
+/* @for_usec: with --for alone. */
+static int send_assign(Speadm *speadm, const char *owner, uint64_t for_usec) {
         const Arguments *arguments = &speadm->arguments;
-        uint64_t left = clock_left(deadline);
         JsonWriter *writer;
         int r;
 
@@ -61,14 +61,17 @@ static int send_assign(Speadm *speadm, const char *owner, uint64_t deadline) {
         if (arguments_has(arguments, OPTION_RUNTIME))
                 json_write_bool(writer, "runtime", true);
         if (arguments_has(arguments, OPTION_FOR))
-                json_write_int(writer, "forUSec", left > 0 ? (int64_t)left : 1);
+                json_write_int(writer, "forUSec", (int64_t)for_usec);
         return call_send(speadm);
 }
 
 /* The broker went away before the last step. What was said stands, and saying it again is how to go on. */
 static int assign_again(Speadm *speadm, const char *owner, uint64_t deadline, Reconnect *again) {
+        uint64_t left;
+
         (void)reconnect(again, speadm, -1, UINT64_MAX);
-        return send_assign(speadm, owner, deadline);
+        left = clock_left(deadline);
+        return send_assign(speadm, owner, left > 0 ? left : 1);
 }
 
 /* One reply per step, of which the first says what is displaced and the last is the outcome. */
@@ -105,7 +108,7 @@ static int assign(Speadm *speadm, const char *owner) {
 
         r = check_where(&speadm->arguments);
         if (r == SPEADM_DONE)
-                r = send_assign(speadm, owner, deadline);
+                r = send_assign(speadm, owner, speadm->arguments.for_usec);
         if (r == SPEADM_DONE)
                 r = call_next(speadm, CALL_TIMEOUT_USEC, &reply);
         return r == SPEADM_DONE ? follow_steps(speadm, owner, deadline, &reply) : r;
