@@ -334,8 +334,8 @@ static bool is_temporary_of(const char *temporary, const char *name) {
 
 int fs_remove_temporary(int dir_fd, const char *path) {
         _cleanup_(closedirp) DIR *dir = NULL;
-        struct dirent *entry;
-        int fd, r;
+        struct dirent *entry = NULL;
+        int fd = -1, r;
 
         r = open_parent(dir_fd, path, &fd);
         if (r < 0)

@@ -129,8 +129,9 @@ _unused_ static void assert_same(const LeaseRecord *record, const Sample *sample
         assert_true(cpuset_equal(&record->cpus, &lease->cpus));
         assert_true(cpuset_equal(&record->usable, &lease->usable));
         assert_int_equal(record->buffer_size, lease->buffer_size);
-        assert_ptr_equal(record->limited_by ? strstr(lease->limited_by, record->limited_by) : NULL,
-                         lease->limited_by);
+        assert_true(!record->limited_by == !lease->limited_by);
+        if (record->limited_by && lease->limited_by)
+                assert_string_equal(record->limited_by, lease->limited_by);
         assert_int_equal(record->charge, lease->charge.bytes);
         assert_int_equal(record->since_usec, lease->since_usec);
         assert_int_equal(record->deadline_usec, lease->deadline_usec);

@@ -353,7 +353,7 @@ static void test_unknown_too_long(void **state) {
         assert_non_null(text);
         n = sprintf(text, "{\"version\":1,\"bootId\":\"" BOOT "\",\"assignments\":[],\"x\":\"");
         memset(text + n, 'x', LENGTH - (size_t)n);
-        strcpy(text + LENGTH, "\"}");
+        memcpy(text + LENGTH, "\"}", sizeof("\"}"));
         tree_put(tree, PERSISTENT, text);
         free(text);
 

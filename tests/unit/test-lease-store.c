@@ -33,17 +33,23 @@ typedef struct Seen {
         int answer;
 } Seen;
 
+static void add_line(char *text, size_t size, const char *line) {
+        size_t n = strlen(text);
+
+        assert_in_range(snprintf(text + n, size - n, "%s\n", line), 1, size - n - 1);
+}
+
 static int on_found(LeaseRecord *record, void *userdata) {
         Seen *seen = userdata;
 
-        strcat(strcat(seen->found, record->id), "\n");
+        add_line(seen->found, sizeof(seen->found), record->id);
         return seen->answer;
 }
 
 static void on_problem(const char *sentence, void *userdata) {
         Seen *seen = userdata;
 
-        strcat(strcat(seen->problems, sentence), "\n");
+        add_line(seen->problems, sizeof(seen->problems), sentence);
 }
 
 static LeaseStore *store_of(const Tree *tree) {
@@ -67,7 +73,8 @@ static void load(const Tree *tree, const char *found, const char *problems) {
 static int save(LeaseStore *store, const char *id, uint64_t since_usec) {
         _cleanup_(sample_freep) Sample *sample = sample_new();
 
-        strcpy(sample->lease.id, id);
+        assert_int_equal(strlen(id), LEASE_ID_LENGTH);
+        memcpy(sample->lease.id, id, LEASE_ID_LENGTH + 1);
         sample->lease.since_usec = since_usec;
         return lease_store_save(store, &sample->lease);
 }

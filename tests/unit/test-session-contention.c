@@ -214,7 +214,7 @@ static void test_revoked(void **state) {
         assert_session_event(watch, "opened", false);
         close_event(broker, event);
         assert_session_event(watch, "closed", false);
-        event = open_event(broker, 2, 0);
+        open_event(broker, 2, 0);
         assert_session_event(watch, "opened", false);
 
         /* With its owner that ends, too. */
