@@ -115,8 +115,8 @@ void spebroker_set_timeout(struct spebroker *context, uint64_t usec);
  * a second, and is sent again: for the context's timeout at most, also where it has longer to wait.
  *
  *   spebroker_query(), spebroker_check_host()  change nothing
- *   spebroker_acquire()                        with a request id, one of the library's if the request has none,
- *                                              and what is left of the wait: it gives the same lease, once
+ *   spebroker_acquire()                        with a request id (the library's own, if there is none) and
+ *                                              what is left of the wait: it gives the same lease, once
  *   spebroker_update_cpus()                    what is asked for is where the lease is in the end
  *   spebroker_release()                        a lease that is not there the second time has been released
  *
@@ -220,9 +220,9 @@ int spebroker_release(struct spebroker *context, const char *lease_id);
 int spebroker_follow(struct spebroker *context, const char *lease_id);
 
 /*
- * spebroker_acquire() and spebroker_follow() as one stream, without blocking: queued, granted, and so on. With
- * reconnecting on, a request that waits when the connection is lost is made again as the same one, for what is
- * left of its wait; it has lost its place in the queue.
+ * spebroker_acquire() and spebroker_follow() as one stream, without blocking: queued, granted, and so on.
+ * With reconnecting on, a request that waits when the connection is lost is made again as the same one, for
+ * what is left of its wait; it has lost its place in the queue.
  */
 int spebroker_acquire_and_follow(struct spebroker *context, const struct spebroker_request *request,
                                  uint64_t wait_usec);
@@ -244,16 +244,16 @@ short spebroker_get_events(const struct spebroker *context);
  *   SPEBROKER_AGAIN            nothing complete; poll() and come back
  *   SPEBROKER_REFUSED          the stream ended with an error: not granted, or there is no such lease
  *   SPEBROKER_ENDED            no stream runs (any more): the change before was the last one
- *   SPEBROKER_DISCONNECTED     the connection is gone; the lease lives on. With reconnecting on it is tried to
- *                              make another one, at once and then with delays that grow to 5 seconds: go on as
- *                              with SPEBROKER_AGAIN. Else the stream is over: spebroker_follow() on a new
- *                              context
+ *   SPEBROKER_DISCONNECTED     the connection is gone; the lease lives on. With reconnecting on it is tried
+ *                              to make another one, at once and then with delays that grow to 5 seconds:
+ *                              go on as with SPEBROKER_AGAIN. Else the stream is over: spebroker_follow()
+ *                              on a new context
  *   SPEBROKER_OUTCOME_UNKNOWN  without reconnecting, the connection went before a lease was granted: acquire
  *                              again, with the same request id
  *   SPEBROKER_RECONNECTED      with reconnecting on: the stream goes on over another connection. What is
  *                              another than it was said last follows as changes, and nothing else: one for
- *                              each, with the lease as it is now. One that is not there any more has ended, and
- *                              is told as it was last
+ *                              each, with the lease as it is now. One that is not there any more has ended,
+ *                              and is told as it was last
  */
 int spebroker_process(struct spebroker *context, struct spebroker_lease **ret_lease);
 
