@@ -304,8 +304,8 @@ class TestDecisions(harness.TestCase):
 
 class TestBugs(harness.TestCase):
     def test_applicable(self):
-        """seeded.py takes minutes and is run seldom: that its bugs are still there to be put in is seen here."""
-        bugs = [seeded.Bug(path) for path in sorted((seeded.HERE / "bugs").glob("*.bug"))]
+        """Label seeded takes minutes and is run seldom: that its bugs can still be put in is seen here."""
+        bugs = [seeded.Bug(path) for path in sorted(seeded.SOURCE.glob("tests/*/bugs/*.bug"))]
         self.assertEqual([bug.name for bug in bugs if not bug.applies(seeded.SOURCE)], [])
 
 
