@@ -9,6 +9,7 @@ it was. One machine runs them all, one after the other."""
 import os
 import pathlib
 import platform
+import shutil
 import subprocess
 import sys
 from subprocess import CalledProcessError
@@ -86,6 +87,8 @@ class Broker(harness.Broker):
 
 class TestCase(harness.TestCase):
     def setUp(self):
+        # Leases outlive the broker, and those that this process owns a test.
+        self.addCleanup(shutil.rmtree, "/run/spe-broker/leases", ignore_errors=True)
         self.driver = Driver()
         self.addCleanup(self.driver.clear)
 
