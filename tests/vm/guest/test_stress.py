@@ -14,6 +14,7 @@ PROGRAM = pathlib.Path(os.environ.get("SPE_BUILD_DIR", "."), "tests/vm/stress")
 SECONDS = 120 if "SPE_LONG" in os.environ else 6
 ENOUGH = 10  # of each outcome, in the slowest of machines
 CPUS = 4
+ROUNDS = 10  # in which unprotected sides must meet once
 # The leases against which a session stands; they are other processes'.
 AGAINST = {"cpu": ("guest", "exclusive"), "task": ("exclusive",)}
 
@@ -81,8 +82,11 @@ class TestStress(sessions.Case):
     def test_unprotected(self):
         """Where nothing is refused, the same books show it."""
         self.start("observe")
-        entries, _, _ = self.hammer(2)
-        self.assertTrue(list(overlaps(entries)))
+        for _ in range(ROUNDS):  # a machine that has much else to do may take a few
+            entries, _, _ = self.hammer(2)
+            if any(overlaps(entries)):
+                return
+        self.fail("no overlap was found")
 
 
 if __name__ == "__main__":
