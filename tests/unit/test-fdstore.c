@@ -22,6 +22,7 @@
 #include <cmocka.h>
 
 #include "broker/fdstore.h"
+#include "tests/unit/notify-fixture.h"
 
 #define STORED_MAX 16U
 #define TEXT_MAX   1024U
@@ -144,34 +145,7 @@ static void obey(const char *text, int fd) {
 static unsigned listen_to(void) {
         unsigned before = it.n_messages;
 
-        for (;;) {
-                union {
-                        struct cmsghdr header;
-                        char room[CMSG_SPACE(sizeof(int))];
-                } control;
-                char text[TEXT_MAX];
-                struct iovec iov = {.iov_base = text, .iov_len = sizeof(text) - 1};
-                struct msghdr message = {
-                        .msg_iov = &iov,
-                        .msg_iovlen = 1,
-                        .msg_control = &control,
-                        .msg_controllen = sizeof(control),
-                };
-                struct cmsghdr *header;
-                int fd = -1;
-                ssize_t n;
-
-                n = recvmsg(it.notify, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-                if (n < 0)
-                        break;
-                text[n] = 0;
-                header = CMSG_FIRSTHDR(&message);
-                if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
-                        memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-                obey(text, fd);
-        }
-
-        assert_int_equal(errno, EAGAIN);
+        (void)notify_receive(it.notify, obey);
         return it.n_messages - before;
 }
 

@@ -22,6 +22,7 @@
 #include <cmocka.h>
 
 #include "broker/owner-store.h"
+#include "tests/unit/notify-fixture.h"
 
 #define ROOM       8U
 #define BYTES      4096U
@@ -67,37 +68,7 @@ static void obey(const char *text, int fd) {
 
 /* Reads what systemd was told; returns how many messages. */
 static unsigned listen_to(void) {
-        unsigned n_messages = 0;
-
-        for (;; n_messages++) {
-                union {
-                        struct cmsghdr header;
-                        char room[CMSG_SPACE(sizeof(int))];
-                } control;
-                char text[TEXT_MAX];
-                struct iovec iov = {.iov_base = text, .iov_len = sizeof(text) - 1};
-                struct msghdr message = {
-                        .msg_iov = &iov,
-                        .msg_iovlen = 1,
-                        .msg_control = &control,
-                        .msg_controllen = sizeof(control),
-                };
-                struct cmsghdr *header;
-                int fd = -1;
-                ssize_t n;
-
-                n = recvmsg(it.notify, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-                if (n < 0)
-                        break;
-                text[n] = 0;
-                header = CMSG_FIRSTHDR(&message);
-                if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
-                        memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-                obey(text, fd);
-        }
-
-        assert_int_equal(errno, EAGAIN);
-        return n_messages;
+        return notify_receive(it.notify, obey);
 }
 
 static int setup(_unused_ void **state) {
