@@ -2,18 +2,10 @@
 #pragma once
 
 /*
- * Assignments made with 'speadm assign', on disk: one JSON file per origin, below the root. Persistent ones
- * last; runtime ones count only in the boot in which they were made, whose id stands in the file.
- *
- *   {"version":1,"bootId":"...","assignments":[{"cpus":"0-3","owner":"guest","vm":null,"origin":"runtime",
- *    "untilUSec":null}]}
- *
- * Members that this build does not know, of the whole or of an element, are written back as long as what they
- * stand in is the same, so that a newer build finds its own again after a downgrade; whatever an older build
- * must understand raises the version.
+ * Assignments made with 'speadm assign', on disk: one file per origin, below the root
+ * (broker/assignment-record.h has what is in it). Persistent ones last; runtime ones count only in the boot
+ * in which they were made.
  */
-
-#include <stddef.h>
 
 #include "policy/assignment.h"
 
@@ -39,8 +31,3 @@ int assignment_store_save(int root_fd, const AssignmentTable *table, AssignmentO
  */
 int assignment_store_load(int root_fd, AssignmentOrigin origin, const char *boot_id, AssignmentTable *table,
                           char **ret_problem);
-
-/* The same for @n bytes of such a file: ASSIGNMENT_STORE_E_SET_ASIDE with *@ret_reason if they are not good.
- */
-int assignment_store_parse(const char *data, size_t n, AssignmentOrigin origin, const char *boot_id,
-                           AssignmentTable *table, const char **ret_reason);

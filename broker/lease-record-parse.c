@@ -12,6 +12,7 @@
 #include "broker/lease-record-text.h"
 #include "broker/lease-record.h"
 #include "broker/member.h"
+#include "broker/record-sum.h"
 #include "host/topology.h"
 #include "policy/charge.h"
 #include "util/buffer-size.h"
@@ -184,7 +185,7 @@ static int check_sum(MemberReader *reader, const char *boot_id, const char *id) 
         _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(LEASE_RECORD_MAX);
         static const char *const summed[] = {RECORD_REQUEST, RECORD_OWNER, RECORD_STATE};
         const char *said = member_get_string(reader, RECORD_SUM, BAD("sum"));
-        char sum[LEASE_RECORD_SUM_LENGTH + 1];
+        char sum[RECORD_SUM_LENGTH + 1];
         JsonWriter w;
         int r;
 
@@ -194,7 +195,7 @@ static int check_sum(MemberReader *reader, const char *boot_id, const char *id) 
         lease_record_begin_sum(&w, &buffer, boot_id, id);
         for (size_t i = 0; i < ELEMENTS_OF(summed); i++)
                 json_write_json(&w, summed[i], json_object_object_get(reader->object, summed[i]));
-        r = lease_record_end_sum(&w, sum);
+        r = record_sum_finish(&w, sum);
         if (r == -ENOMEM)
                 return r;
         member_require(reader, r == 0 && strcmp(said, sum) == 0, "damaged: its sum is another");

@@ -9,8 +9,7 @@
 #include "varlink/buffer.h"
 #include "varlink/json-write.h"
 
-#define LEASE_RECORD_VERSION    1
-#define LEASE_RECORD_SUM_LENGTH 16U
+#define LEASE_RECORD_VERSION 1
 
 /* Members of the whole. Those that this build does not know stand behind them. */
 #define RECORD_VERSION "version"
@@ -24,7 +23,6 @@
 
 /*
  * What the sum is of: begun with what the file is, so that one of another boot cannot pass for one of this.
- * Whoever calls writes request, owner and state in between.
+ * Whoever calls writes request, owner and state, and ends it with record_sum_finish().
  */
 void lease_record_begin_sum(JsonWriter *w, Buffer *buffer, const char *boot_id, const char *id);
-int lease_record_end_sum(JsonWriter *w, char ret_sum[static LEASE_RECORD_SUM_LENGTH + 1]);

@@ -8,7 +8,6 @@
 
 #include "broker/lease-record.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +15,7 @@
 #include "broker/encode.h"
 #include "broker/lease-record-text.h"
 #include "broker/manager.h"
-#include "util/hash.h"
+#include "broker/record-sum.h"
 
 bool lease_record_id_is_valid(const char *id) {
         return strlen(id) == LEASE_ID_LENGTH && strspn(id, "0123456789abcdef") == LEASE_ID_LENGTH;
@@ -107,32 +106,17 @@ void lease_record_begin_sum(JsonWriter *w, Buffer *buffer, const char *boot_id, 
         json_write_string(w, RECORD_ID, id);
 }
 
-int lease_record_end_sum(JsonWriter *w, char ret_sum[static LEASE_RECORD_SUM_LENGTH + 1]) {
-        const Buffer *buffer = w->buffer;
-        int r;
-
-        json_write_object_end(w);
-        r = json_writer_finish(w);
-        if (r < 0)
-                return r;
-
-        (void)snprintf(ret_sum, LEASE_RECORD_SUM_LENGTH + 1, "%016" PRIx64,
-                       hash_add(HASH_INIT, buffer->data + buffer->start, buffer_pending(buffer)));
-        return 0;
-}
-
-static int sum_lease(const Lease *lease, const char *boot_id,
-                     char ret_sum[static LEASE_RECORD_SUM_LENGTH + 1]) {
+static int sum_lease(const Lease *lease, const char *boot_id, char ret_sum[static RECORD_SUM_LENGTH + 1]) {
         _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(LEASE_RECORD_MAX);
         JsonWriter w;
 
         lease_record_begin_sum(&w, &buffer, boot_id, lease->id);
         write_facts(&w, lease);
-        return lease_record_end_sum(&w, ret_sum);
+        return record_sum_finish(&w, ret_sum);
 }
 
 int lease_record_write(const Lease *lease, const char *boot_id, Buffer *buffer) {
-        char sum[LEASE_RECORD_SUM_LENGTH + 1];
+        char sum[RECORD_SUM_LENGTH + 1];
         JsonWriter w;
         int r;
 

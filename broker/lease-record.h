@@ -9,9 +9,10 @@
  * "lease" is what the interface said of it when it was written, by the encoder of the replies: for people,
  * and for whoever looks at another machine's tree. What a restart needs stands in request, owner and state,
  * whose members have no defaults: a text that lacks one, has one more, or a value that this build would not
- * have written, is not a record. Neither is one whose sum is another: the FNV-1a hash (64 bits, in
- * hexadecimal) of the object {"bootId","leaseId","request","owner","state"}, written without white space and
- * with the members of the three in the order that they have in the file.
+ * have written, is not a record. Neither is one whose sum (broker/record-sum.h) is another: that of the
+ * object
+ * {"bootId","leaseId","request","owner","state"}, with the members of the three in the order that they have
+ * in the file.
  *
  * Members at the top that this build does not know are kept and written back, so that a newer build that adds
  * some finds them again after a downgrade; whatever an older build must understand raises the version.

@@ -120,5 +120,31 @@ class DamageTest(harness.TestCase):
         self.run_damage(end, lambda size: size)
 
 
+class AssignmentsTest(harness.TestCase):
+    """A digit of a list of CPUs makes another good one: what says so is not believed."""
+
+    def test_digit(self):
+        for runtime, name in ((False, "var/lib/spe-broker/assignments.json"),
+                              (True, "run/spe-broker/assignments.json")):
+            with self.subTest(name):
+                broker = self.broker(simulate="biglittle")
+                broker.call(harness.ADMIN + "Assign", {"cpus": "0-2", "owner": "host", "runtime": runtime})
+                broker.kill()
+                path = broker.root / name
+                text = path.read_bytes()
+                path.write_bytes(text.replace(b"0-2", b"0-3"))
+                broker.start()
+                self.assertEqual(broker.instance("arm_spe_0")["assignments"], [])
+                self.assertIn(f"/{name}: damaged: its sum is another; its assignments do not count, "
+                              f"it is now /{name}.bad\n", broker.read_log())
+
+                # As it was, and as a version wrote it that knew no sums.
+                for good in (text, text[:text.index(b',"sum"')] + b"}\n"):
+                    broker.kill()
+                    path.write_bytes(good)
+                    broker.start()
+                    self.assertEqual([a["cpus"] for a in broker.instance("arm_spe_0")["assignments"]], ["0-2"])
+
+
 if __name__ == "__main__":
     harness.main()

@@ -7,7 +7,6 @@
  * here aborts: the fuzzer is no test.
  */
 
-#include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 
 #include "broker/lease-record.h"
 #include "broker/manager.h"
+#include "tests/unit/seal.h"
 #include "util/cleanup.h"
 #include "varlink/json-read.h"
 #include "varlink/json-write.h"
@@ -177,8 +177,7 @@ static inline void sample_seal(struct json_object *root) {
         static const char *const sections[] = {"request", "owner", "state"};
         struct json_object *lease = json_object_object_get(root, "lease");
         _cleanup_(freep) char *text = NULL;
-        uint64_t sum = 14695981039346656037U;
-        char digits[17];
+        char digits[SEAL_SIZE];
 
         json_object_object_add(summed, "bootId", json_object_get(json_object_object_get(root, "bootId")));
         json_object_object_add(summed, "leaseId", json_object_get(json_object_object_get(lease, "leaseId")));
@@ -187,8 +186,6 @@ static inline void sample_seal(struct json_object *root) {
                                        json_object_get(json_object_object_get(root, sections[i])));
 
         text = sample_text_of(summed);
-        for (const char *p = text; *p; p++)
-                sum = (sum ^ (unsigned char)*p) * 1099511628211U;
-        (void)snprintf(digits, sizeof(digits), "%016" PRIx64, sum);
+        seal(text, digits);
         json_object_object_add(root, "sum", json_object_new_string(digits));
 }
