@@ -79,6 +79,23 @@ static void encode_counts(JsonWriter *w, const Manager *manager, const VarlinkSe
         json_write_object_end(w);
 }
 
+/* Those that are known: who is told a guess might ask KVM for something else with it. */
+static void encode_kvm_numbers(JsonWriter *w, const Manager *manager) {
+        KvmNumbers numbers = kvm_numbers(manager->config->kvm_numbers);
+
+        json_write_array_begin(w, "kvmNumbers");
+        for (KvmNumber i = 0; i < _KVM_NUMBER_MAX; i++) {
+                if (!kvm_number_is_known(&numbers, i))
+                        continue;
+                json_write_object_begin(w, NULL);
+                json_write_string(w, "name", kvm_number_to_string(i));
+                json_write_int(w, "value", kvm_number(&numbers, i));
+                json_write_string(w, "origin", kvm_origin_to_string(numbers.of[i].origin));
+                json_write_object_end(w);
+        }
+        json_write_array_end(w);
+}
+
 void encode_host(JsonWriter *w, const char *key, const Manager *manager) {
         VarlinkServerCounters server;
 
@@ -100,6 +117,7 @@ void encode_host(JsonWriter *w, const char *key, const Manager *manager) {
         json_write_bool(w, "manage", false);
         json_write_bool(w, "able", false);
         json_write_object_end(w);
+        encode_kvm_numbers(w, manager);
         encode_limits(w, manager->config);
         json_write_int(w, "charge", (int64_t)manager->model.ledger.total.bytes);
         encode_counts(w, manager, &server);

@@ -25,6 +25,30 @@ static const KvmNumbers built_in = {
                 },
 };
 
+static const char *const number_names[_KVM_NUMBER_MAX] = {
+        [KVM_NUMBER_CAPABILITY] = "Capability",
+        [KVM_NUMBER_FEATURE] = "Feature",
+        [KVM_NUMBER_GROUP] = "Group",
+        [KVM_NUMBER_ATTRIBUTE_IRQ] = "AttributeIrq",
+        [KVM_NUMBER_ATTRIBUTE_SPU] = "AttributeSpu",
+        [KVM_NUMBER_ATTRIBUTE_MAX_BUFFER_SIZE] = "AttributeMaxBufferSize",
+        [KVM_NUMBER_ATTRIBUTE_INIT] = "AttributeInit",
+};
+
+const char *kvm_number_to_string(KvmNumber number) {
+        return number_names[number];
+}
+
+const char *kvm_origin_to_string(KvmOrigin origin) {
+        static const char *const names[] = {
+                [KVM_ORIGIN_GUESS] = "guess",
+                [KVM_ORIGIN_HEADER] = "header",
+                [KVM_ORIGIN_CONFIG] = "config",
+        };
+
+        return names[origin];
+}
+
 KvmNumbers kvm_numbers(const int64_t configured[static _KVM_NUMBER_MAX]) {
         KvmNumbers numbers = built_in;
 

@@ -38,6 +38,11 @@ typedef struct KvmNumbers {
 /* kvm_vcpu_init has seven words of feature bits. */
 #define KVM_FEATURE_VALUE_MAX UINT32_C(223)
 
+/* The key of section [KVM] of the configuration: "AttributeIrq". */
+const char *kvm_number_to_string(KvmNumber number);
+/* Likewise: config, header, guess. */
+const char *kvm_origin_to_string(KvmOrigin origin);
+
 /* What the configuration does not say. */
 #define KVM_NUMBER_UNSET INT64_C(-1)
 

@@ -53,6 +53,23 @@ class TestDescribe(harness.TestCase):
             },
         )
 
+    def test_kvm_numbers(self):
+        """Those of the configuration, by its keys, and of the kernel header; no guesses."""
+        broker = self.broker()
+        header = broker.call("Describe")["host"]["kvmNumbers"]
+        self.assertEqual({number["origin"] for number in header} - {"header"}, set())
+        keys = ("Capability", "Feature", "Group", "AttributeIrq", "AttributeSpu", "AttributeMaxBufferSize",
+                "AttributeInit")
+        broker.configure("[KVM]\n" + "".join(f"{key}={100 + i}\n" for i, key in enumerate(keys)))
+        broker.call("Reload")
+        self.assertEqual(broker.call("Describe")["host"]["kvmNumbers"],
+                         [{"name": key, "value": 100 + i, "origin": "config"} for i, key in enumerate(keys)])
+        broker.configure("[KVM]\nGroup=3\n")
+        broker.call("Reload")
+        numbers = broker.call("Describe")["host"]["kvmNumbers"]
+        self.assertIn({"name": "Group", "value": 3, "origin": "config"}, numbers)
+        self.assertEqual([n for n in numbers if n["name"] != "Group"], [n for n in header if n["name"] != "Group"])
+
     def test_honest(self):
         """What this version does not do, it says."""
         broker = self.broker()
