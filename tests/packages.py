@@ -164,7 +164,7 @@ def contents(source, work):
             print(f"{name} has {path}, which is not in tests/install.list")
         good = good and files == want[name] and document + "copyright" in have
         for path, (mode, owner) in have.items():
-            program = re.match(r"usr/s?bin/", path) or path.endswith("/examples/vmm.py")
+            program = re.match(r"usr/s?bin/", path) or path.endswith(("/examples/vmm.py", "/spe-broker/libvirt-qemu"))
             right = "l" if " -> " in path else "-rwxr-xr-x" if program else "-rw-r--r--"
             if not mode.startswith(right) or owner != "root/root":
                 print(f"{name}: {path} is {mode} {owner}")
