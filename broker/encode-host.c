@@ -9,7 +9,7 @@
 
 /* Optional members and methods that this version has; a client that needs one looks here before it asks. */
 static const char *const features[] = {
-        "Request.pid", "Request.requestId", "Acquire.waitUSec", "Update.cpus",
+        "Request.pid", "Request.requestId", "Acquire.waitUSec", "Update.cpus",  "Update.memlockMissing",
         "Revoke.kill", "Assign.forUSec",    "CheckHost",        "ListSessions",
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Grants, waits and moves. What can fail is the charge and the lease's file. Both come first, the file with
+ * Grants, waits and updates. What can fail is the charge and the lease's file. Both come first, the file with
  * the lease as it is going to be, and are undone if they fail; whatever the rest of the broker goes by
  * follows and cannot.
  */
@@ -96,6 +96,12 @@ void lease_hold(Manager *manager, Lease *lease, const CpuSet *cpus) {
         manager_mark_dirty(manager, DIRTY_QUEUE | (lease->barred ? DIRTY_ASSIGNMENTS : 0));
 }
 
+static void move(Manager *manager, Lease *lease, const CpuSet *cpus) {
+        lease_hold(manager, lease, cpus);
+        lease_place(manager, lease);
+        lease_look(manager, lease);
+}
+
 /* Has it be where @before was: on other CPUs of the same SPU. */
 static void move_back(Manager *manager, Lease *lease, const Lease *before) {
         lease_hold(manager, lease, &before->cpus);
@@ -106,24 +112,29 @@ static void move_back(Manager *manager, Lease *lease, const Lease *before) {
         lease->away_deadline_usec = before->away_deadline_usec;
 }
 
-int lease_move(Manager *manager, Lease *lease, const CpuSet *cpus) {
-        Lease before;
+int lease_update(Manager *manager, Lease *lease, const CpuSet *cpus, uint64_t more) {
+        const Lease before = *lease;
         int r;
 
         r = leases_save(manager);
         if (r < 0)
                 return r;
+        r = ledger_change(&lease->charge, before.charge.bytes + more);
+        if (r < 0)
+                return r;
 
-        before = *lease;
-        lease_hold(manager, lease, cpus);
-        lease_place(manager, lease);
-        lease_look(manager, lease);
+        if (cpus)
+                move(manager, lease, cpus);
         r = lease_save(manager, lease);
         if (r < 0) {
-                move_back(manager, lease, &before);
+                if (cpus)
+                        move_back(manager, lease, &before);
+                (void)ledger_change(&lease->charge, before.charge.bytes);
                 return r;
         }
 
+        if (more > 0 && manager->leases.n_waiting > 0)
+                manager_mark_dirty(manager, DIRTY_QUEUE);
         events_lease(manager, lease, LEASE_CHANGE_UPDATED);
         lease_unmark_unsaved(lease); /* as just said, it is on record */
         return 0;

@@ -25,6 +25,9 @@ void lease_enqueue(Manager *manager, Lease *lease, const Offer *wanted, uint64_t
 /* Has a holding lease hold @cpus instead of those that it holds. Cannot fail: CPUs cost nothing. */
 void lease_hold(Manager *manager, Lease *lease, const CpuSet *cpus);
 
-/* Moves a holding lease to @cpus of its instance, as it was asked to, and tells, once it is on record; -errno
- * if that cannot be, with nothing changed. */
-int lease_move(Manager *manager, Lease *lease, const CpuSet *cpus);
+/*
+ * Moves a holding lease to @cpus of its instance (NULL: it stays), and charges it @more bytes, as it was
+ * asked to and as has been decided; and tells, once it is on record. -errno if that cannot be, with nothing
+ * changed.
+ */
+int lease_update(Manager *manager, Lease *lease, const CpuSet *cpus, uint64_t more);

@@ -11,6 +11,7 @@
 #include "broker/manager.h"
 #include "broker/methods.h"
 #include "broker/place.h"
+#include "policy/charge.h"
 
 /* Reads the request, or answers why it cannot be: then *@ret_answered. */
 static int read_request(Manager *manager, VarlinkCall *call, struct json_object *parameters,
@@ -267,37 +268,79 @@ static void open_what_is_left(Manager *manager) {
                 arbitration_settle(manager);
 }
 
+/* What Update asks for. */
+typedef struct Update {
+        PolicyRequest request; /* the lease's, on other CPUs */
+        bool moves;
+        uint64_t more; /* bytes */
+} Update;
+
+/* Reads what is asked of @lease: NULL, or the parameter that is not what it can be. */
+static const char *read_update(struct json_object *parameters, const Lease *lease, Update *ret_update) {
+        int64_t missing;
+
+        if (!lease_is_holding(lease))
+                return "leaseId";
+
+        *ret_update = (Update){.request = lease->request.policy};
+        if (request_get_cpus(parameters, "cpus", &ret_update->moves, &ret_update->request.cpus))
+                return "cpus";
+        if (ret_update->moves && lease_is_displaced(lease))
+                return "leaseId";
+        if (request_get_int(parameters, "memlockMissing", &missing)) {
+                /* A charge can be written down as long as it is less than this. */
+                if (missing < 1 || (uint64_t)missing >= CHARGE_SATURATED - lease->charge.bytes)
+                        return "memlockMissing";
+                ret_update->more = (uint64_t)missing;
+        }
+
+        return NULL;
+}
+
+/* Whether @lease may be updated: 1, 0 with what is answered, or -errno. */
+static int decide_update(Manager *manager, VarlinkCall *call, const Lease *lease, Update *update,
+                         RefusalFacts *ret_refusal) {
+        bool may_grow = decide_growth(&manager->model, &update->request, update->more, ret_refusal);
+        Decision decision;
+        int r;
+
+        if (!update->moves)
+                return may_grow;
+
+        update->request.has_cpus = true;
+        /* Whoever gave it its CPUs, other ones are up to who asks now. */
+        if (!cpuset_is_subset(&update->request.cpus, &lease->cpus))
+                update->request.administrator =
+                        access_is_administrator(manager->config, varlink_call_get_peer(call));
+        r = arbitration_decide_move(manager, lease, &update->request, &manager->claims, &decision);
+        if (r < 0)
+                return r;
+        if (!decision.granted && (may_grow || decision.refusals[0].kind < ret_refusal->kind))
+                *ret_refusal = decision.refusals[0];
+        return may_grow && decision.granted;
+}
+
 int method_update(VarlinkCall *call, struct json_object *parameters, void *userdata) {
         Manager *manager = userdata;
         Lease *lease = find_own_lease(manager, call, parameters);
-        PolicyRequest request;
-        Decision decision;
-        bool there;
+        RefusalFacts refusal;
+        const char *fault;
+        Update update;
         int r;
 
         if (!lease)
                 return 0;
-        if (!lease_is_holding(lease))
-                return varlink_call_invalid_parameter(call, "leaseId");
+        fault = read_update(parameters, lease, &update);
+        if (fault)
+                return varlink_call_invalid_parameter(call, fault);
 
-        request = lease->request.policy;
-        if (request_get_cpus(parameters, "cpus", &there, &request.cpus))
-                return varlink_call_invalid_parameter(call, "cpus");
-
-        if (there && lease_is_displaced(lease))
-                return varlink_call_invalid_parameter(call, "leaseId");
-        if (there) {
-                request.has_cpus = true;
-                /* Whoever gave it its CPUs, other ones are up to who asks now. */
-                if (!cpuset_is_subset(&request.cpus, &lease->cpus))
-                        request.administrator =
-                                access_is_administrator(manager->config, varlink_call_get_peer(call));
-                r = arbitration_decide_move(manager, lease, &request, &manager->claims, &decision);
+        if (update.moves || update.more > 0) {
+                r = decide_update(manager, call, lease, &update, &refusal);
                 if (r < 0)
                         return r;
-                if (!decision.granted)
-                        return refuse(manager, call, &lease->request, &decision.refusals[0]);
-                r = lease_move(manager, lease, &request.cpus);
+                if (r == 0)
+                        return refuse(manager, call, &lease->request, &refusal);
+                r = lease_update(manager, lease, update.moves ? &update.request.cpus : NULL, update.more);
                 if (r < 0)
                         return r;
                 open_what_is_left(manager);

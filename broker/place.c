@@ -17,19 +17,28 @@
 #include "broker/grant.h"
 #include "broker/manager.h"
 #include "host/locked-memory.h"
+#include "policy/charge.h"
 #include "policy/placement.h"
+
+/* Memory was missing: KVM has charged for its buffers, or has tried to. */
+static bool has_grown(const Manager *manager, const Lease *lease) {
+        return lease->charge.bytes > charge_lease(lease->request.policy.vcpus, lease->buffer_size,
+                                                  manager->model.limits.host_page_size);
+}
 
 /*
  * KVM takes the SPU of a VM once, so it matters whether a VCPU of the lease has had SPE enabled. Nothing says
  * so, but enabling it charges bufferSize bytes per VCPU to the VMM's locked memory, and KVM never gives them
  * back before the VM is destroyed (Alexandru Elisei, KVM: arm64: Add Statistical Profiling Extension support,
  * RFC v6 33/35, 14 Nov 2025). So a process that has locked less than one buffer has not enabled it, whatever
- * else it locks; of any other, and of one that cannot be asked, it must be assumed.
+ * else it locks, unless it said that KVM wanted more; of any other, and of one that cannot be asked, it must
+ * be assumed.
  */
-static bool may_be_enabled(const Lease *lease) {
+static bool may_be_enabled(const Manager *manager, const Lease *lease) {
         uint64_t locked;
 
-        return locked_memory_read(lease->owner->owner, &locked) != 0 || locked >= lease->buffer_size;
+        return has_grown(manager, lease) || locked_memory_read(lease->owner->owner, &locked) != 0 ||
+               locked >= lease->buffer_size;
 }
 
 /* From now on the lease is on @instance, whatever that is called. */
@@ -72,7 +81,7 @@ void lease_place(Manager *manager, Lease *lease) {
                 lease->restart_required = lease->restart_required || !placement.same;
         else if (placement.same)
                 lease->restart_required = false;
-        else if (!decided && !may_be_enabled(lease))
+        else if (!decided && !may_be_enabled(manager, lease))
                 take_over(manager, lease, &placement);
         else
                 lease->restart_required = true;

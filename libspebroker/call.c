@@ -101,7 +101,7 @@ static int call_attempts(struct spebroker *context, const Call *call, Attempts *
         int r;
 
         r = call_try(context, call, attempts, ret_reply);
-        while (r == SPEBROKER_DISCONNECTED && context->reconnect) {
+        while (r == SPEBROKER_DISCONNECTED && context->reconnect && !(attempts->sent && call->once)) {
                 r = reconnect(context, attempts);
                 if (r != 0)
                         break;

@@ -4,6 +4,8 @@
  * The blocking calls: which method, with what, and what makes it safe to say it again after a lost answer.
  */
 
+#include <errno.h>
+
 #include "libspebroker/call.h"
 #include "libspebroker/checks.h"
 #include "libspebroker/decision.h"
@@ -85,14 +87,13 @@ int spebroker_acquire(struct spebroker *context, const struct spebroker_request 
         return r;
 }
 
-int spebroker_update_cpus(struct spebroker *context, const char *lease_id, const char *cpus,
-                          struct spebroker_lease **ret_lease) {
-        const Call call = {.method = "io.spebroker.Broker.Update", .lease_id = lease_id, .cpus = cpus};
+/* @ret_lease may be NULL. */
+static int update(struct spebroker *context, const Call *call, struct spebroker_lease **ret_lease) {
         _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
         _cleanup_(spebroker_lease_unrefp) struct spebroker_lease *lease = NULL;
         int r;
 
-        r = context_call(context, &call, &reply, NULL);
+        r = context_call(context, call, &reply, NULL);
         if (r != 0)
                 return r;
 
@@ -103,6 +104,28 @@ int spebroker_update_cpus(struct spebroker *context, const char *lease_id, const
         if (ret_lease)
                 *ret_lease = steal_ptr(lease);
         return 0;
+}
+
+int spebroker_update_cpus(struct spebroker *context, const char *lease_id, const char *cpus,
+                          struct spebroker_lease **ret_lease) {
+        const Call call = {.method = "io.spebroker.Broker.Update", .lease_id = lease_id, .cpus = cpus};
+
+        return update(context, &call, ret_lease);
+}
+
+int spebroker_update_memlock(struct spebroker *context, const char *lease_id, uint64_t missing_bytes,
+                             struct spebroker_lease **ret_lease) {
+        const Call call = {
+                .method = "io.spebroker.Broker.Update",
+                .lease_id = lease_id,
+                .memlock_missing = missing_bytes,
+                .once = true,
+        };
+
+        if (missing_bytes == 0 || missing_bytes > INT64_MAX)
+                return -EINVAL;
+
+        return update(context, &call, ret_lease);
 }
 
 int spebroker_release(struct spebroker *context, const char *lease_id) {

@@ -250,6 +250,8 @@ int context_send(struct spebroker *context, const Call *call) {
                 json_write_string(writer, "leaseId", call->lease_id);
         if (call->cpus)
                 json_write_string(writer, "cpus", call->cpus);
+        if (call->memlock_missing > 0)
+                json_write_int(writer, "memlockMissing", (int64_t)call->memlock_missing);
         if (call->wait_usec > 0)
                 json_write_int(writer, "waitUSec",
                                call->wait_usec < INT64_MAX ? (int64_t)call->wait_usec : INT64_MAX);

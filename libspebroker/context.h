@@ -21,7 +21,9 @@ typedef struct Call {
         const struct spebroker_request *request;
         const char *lease_id;
         const char *cpus;
+        uint64_t memlock_missing; /* 0: nothing is */
         uint64_t wait_usec;
+        bool once; /* not to be sent again: it might be carried out twice */
 } Call;
 
 /* What is followed: a lease by its id, or one that a request is to become. */

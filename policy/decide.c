@@ -169,6 +169,29 @@ void decide_move(const Model *model, const PolicyRequest *request, Instance *ins
         evaluator_decide_move(&evaluator, instance, ret_decision);
 }
 
+bool decide_growth(const Model *model, const PolicyRequest *request, uint64_t bytes,
+                   RefusalFacts *ret_refusal) {
+        Evaluator evaluator;
+
+        evaluator_init(&evaluator, model, request, NULL, NULL);
+        for (size_t i = 0; i < _EVALUATOR_MEMORY_MAX; i++) {
+                const LimitLeft *limit = &evaluator.memory[i];
+
+                if (bytes <= limit->available)
+                        continue;
+                *ret_refusal = (RefusalFacts){
+                        .kind = REFUSAL_LIMIT_EXCEEDED,
+                        .owner = _ASSIGNMENT_OWNER_INVALID,
+                        .limit = limit->limit,
+                        .requested = bytes,
+                        .available = limit->available,
+                };
+                return false;
+        }
+
+        return true;
+}
+
 void decide_keep(const Model *model, const PolicyRequest *request, const CpuSet *held, CpuSet *ret_cpus) {
         *ret_cpus = *held;
         assignment_table_restrict(&model->assignments, request->vm, request->vm_origin, ret_cpus);

@@ -151,6 +151,13 @@ void decide_move(const Model *model, const PolicyRequest *request, Instance *ins
                  const Claims *ahead, Decision *ret_decision);
 
 /*
+ * Decides whether what a lease of @request's VM and user is charged may grow by @bytes: true, or
+ * *@ret_refusal is LIMIT_EXCEEDED with the first limit that would be.
+ */
+bool decide_growth(const Model *model, const PolicyRequest *request, uint64_t bytes,
+                   RefusalFacts *ret_refusal);
+
+/*
  * Of the CPUs @held of a granted lease, those that assignments still leave to it. Empty: it must be revoked.
  * (The right to be exclusive is asked for once, at the grant.)
  */

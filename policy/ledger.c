@@ -200,6 +200,22 @@ void ledger_refund(LedgerCharge *charge) {
         *charge = LEDGER_CHARGE_NULL;
 }
 
+int ledger_change(LedgerCharge *charge, uint64_t bytes) {
+        Ledger *ledger = charge->ledger;
+        uint64_t total;
+
+        assert(ledger);
+        if (__builtin_add_overflow(ledger->total.bytes - charge->bytes, bytes, &total))
+                return -EOVERFLOW;
+
+        ledger->total.bytes = total;
+        charge->user->account.bytes += bytes - charge->bytes;
+        charge->vm->account.bytes += bytes - charge->bytes;
+        charge->instance->charge += bytes - charge->bytes;
+        charge->bytes = bytes;
+        return 0;
+}
+
 void ledger_move(LedgerCharge *charge, Instance *instance) {
         assert(charge->ledger);
 

@@ -49,5 +49,8 @@ LedgerAccount ledger_get_vm(const Ledger *ledger, uid_t uid, const char *vm);
 int ledger_charge(Ledger *ledger, uid_t uid, const char *vm, Instance *instance, uint64_t bytes,
                   LedgerCharge *ret_charge);
 void ledger_refund(LedgerCharge *charge);
+/* Books @bytes in place of what @charge, which is not empty, holds. -EOVERFLOW, never for fewer, with nothing
+ * changed. */
+int ledger_change(LedgerCharge *charge, uint64_t bytes);
 /* Books what is charged on @instance from now on: the SPU has another name. Nothing else changes. */
 void ledger_move(LedgerCharge *charge, Instance *instance);

@@ -48,8 +48,9 @@ enum spebroker_result {
         SPEBROKER_DISCONNECTED = 3,
         /*
          * The connection went after the call had been sent, and whether it was carried out cannot be known:
-         * spebroker_acquire(), spebroker_acquire_and_follow(), spebroker_update_cpus(), spebroker_release().
-         * With reconnecting on, the calls among them only say so when no broker is back in time, and
+         * spebroker_acquire(), spebroker_acquire_and_follow(), spebroker_update_cpus(),
+         * spebroker_update_memlock(), spebroker_release(). With reconnecting on, the calls among them only
+         * say so when no broker is back in time (spebroker_update_memlock(): always), and
          * spebroker_acquire_and_follow() never does.
          */
         SPEBROKER_OUTCOME_UNKNOWN = 4,
@@ -119,6 +120,7 @@ void spebroker_set_timeout(struct spebroker *context, uint64_t usec);
  *                                              what is left of the wait: it gives the same lease, once
  *   spebroker_update_cpus()                    what is asked for is where the lease is in the end
  *   spebroker_release()                        a lease that is not there the second time has been released
+ *   spebroker_update_memlock()                 is not sent again, as it might be charged twice
  *
  * Only if no broker is back in time is the outcome unknown: then acquire the same again, on this context. For
  * streams see spebroker_process().
@@ -205,6 +207,16 @@ int spebroker_acquire(struct spebroker *context, const struct spebroker_request 
 /* Moves a lease to other CPUs of its instance, a kernel cpulist. @ret_lease may be NULL. */
 int spebroker_update_cpus(struct spebroker *context, const char *lease_id, const char *cpus,
                           struct spebroker_lease **ret_lease);
+
+/*
+ * KVM wants more locked memory than RLIMIT_MEMLOCK allows, by so many bytes: ENOMEM for the buffer's size, or
+ * KVM_EXIT_RLIMIT. The lease is charged that much more, until it ends, and RLIMIT_MEMLOCK is what the broker
+ * makes of that: see spebroker_lease_get_memlock_state(), and try again. SPEBROKER_REFUSED with LimitExceeded
+ * if a limit of the configuration is in the way; -EINVAL for 0, and for more than INT64_MAX. @ret_lease may
+ * be NULL.
+ */
+int spebroker_update_memlock(struct spebroker *context, const char *lease_id, uint64_t missing_bytes,
+                             struct spebroker_lease **ret_lease);
 
 /* Ends a lease. It is the VMM's word that no VCPU of it has SPE enabled, or never had. */
 int spebroker_release(struct spebroker *context, const char *lease_id);

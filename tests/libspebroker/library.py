@@ -96,6 +96,9 @@ class Context:
     def update_cpus(self, lease_id, cpus):
         return self.call("update_cpus", "lease", lease_id.encode(), cpus.encode())
 
+    def update_memlock(self, lease_id, missing):
+        return self.call("update_memlock", "lease", lease_id.encode(), ctypes.c_uint64(missing))
+
     def release(self, lease_id):
         return LIBRARY.spebroker_release(self.pointer, lease_id.encode())
 

@@ -168,6 +168,16 @@ class TestLibrary(harness.TestCase):
         self.assertEqual(context.update_cpus(lease.id, "0-1")[0], library.REFUSED)
         self.assertEqual(broker.lease(lease.id)["cpus"], "6-7")
 
+    def test_update_memlock(self):
+        broker = self.broker(simulate="biglittle", config="[Limits]\nMaxMemoryPerVM=16M\n")
+        context = self.context(broker)
+        _, lease = context.acquire(request(1, vm="a", buffer_size=4 << 20))
+        r, grown = context.update_memlock(lease.id, 1 << 20)
+        self.assertEqual((r, grown.charge, grown.memlock_bytes), (0, lease.charge + (1 << 20), grown.charge))
+        self.assertEqual(context.update_memlock(lease.id, 1 << 30)[0], library.REFUSED)
+        self.assertEqual(context.refusal.name, "LimitExceeded")
+        self.assertEqual(broker.lease(lease.id)["charge"], grown.charge)
+
     def test_request_id(self):
         """The same lease again, also over another connection; another request is not the same."""
         broker = self.broker(simulate="biglittle")

@@ -97,6 +97,39 @@ static void test_move(_unused_ void **state) {
         ledger_deinit(&ledger);
 }
 
+/* What a lease is charged may become another sum: in all books, and the refund is of all of it. */
+static void test_change(_unused_ void **state) {
+        _cleanup_(instance_freep) Instance *a = NULL;
+        LedgerCharge grows = LEDGER_CHARGE_NULL, stays = LEDGER_CHARGE_NULL;
+        Ledger ledger = LEDGER_NULL;
+
+        assert_int_equal(instance_new("arm_spe_0", 0, &a), 0);
+        assert_int_equal(ledger_charge(&ledger, 1000, "web", a, 10, &grows), 0);
+        assert_int_equal(ledger_charge(&ledger, 1000, "db", a, 200, &stays), 0);
+
+        assert_int_equal(ledger_change(&grows, 3010), 0);
+        assert_int_equal(grows.bytes, 3010);
+        assert_account(ledger.total, 3210, 2);
+        assert_account(ledger_get_user(&ledger, 1000), 3210, 2);
+        assert_account(ledger_get_vm(&ledger, 1000, "web"), 3010, 1);
+        assert_account(ledger_get_vm(&ledger, 1000, "db"), 200, 1);
+        assert_int_equal(a->charge, 3210);
+
+        assert_int_equal(ledger_change(&grows, UINT64_MAX - 199), -EOVERFLOW);
+        assert_account(ledger.total, 3210, 2);
+        assert_int_equal(ledger_change(&grows, UINT64_MAX - 200), 0);
+        assert_int_equal(ledger_change(&grows, 10), 0);
+        assert_account(ledger.total, 210, 2);
+        assert_int_equal(a->charge, 210);
+
+        assert_int_equal(ledger_change(&grows, 30), 0);
+        ledger_refund(&grows);
+        assert_account(ledger.total, 200, 1);
+        assert_int_equal(a->charge, 200);
+        ledger_refund(&stays);
+        ledger_deinit(&ledger);
+}
+
 static void test_overflow(_unused_ void **state) {
         _cleanup_(instance_freep) Instance *instance = NULL;
         LedgerCharge most = LEDGER_CHARGE_NULL, more = LEDGER_CHARGE_NULL;
@@ -157,10 +190,8 @@ static void test_many(_unused_ void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_books),
-                cmocka_unit_test(test_move),
-                cmocka_unit_test(test_overflow),
-                cmocka_unit_test(test_many),
+                cmocka_unit_test(test_books),    cmocka_unit_test(test_move), cmocka_unit_test(test_change),
+                cmocka_unit_test(test_overflow), cmocka_unit_test(test_many),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

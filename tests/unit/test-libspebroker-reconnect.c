@@ -34,6 +34,9 @@
 #define UPDATE                                                                                 \
         "{\"method\":\"io.spebroker.Broker.Update\",\"parameters\":{\"leaseId\":\"" ID "\",\"" \
         "cpus\":\"4\"}}"
+#define MISSING                                                                                \
+        "{\"method\":\"io.spebroker.Broker.Update\",\"parameters\":{\"leaseId\":\"" ID "\",\"" \
+        "memlockMissing\":4096}}"
 #define GRANTABLE "{\"parameters\":{\"decision\":{\"granted\":true,\"offer\":" OFFER ",\"refusals\":[]}}}"
 
 static void test_query(_unused_ void **state) {
@@ -135,6 +138,21 @@ static void test_update(_unused_ void **state) {
         script_start(&script, steps);
         context = connect_for_good(&script);
         assert_int_equal(spebroker_update_cpus(context, ID, "4", NULL), 0);
+        spebroker_unref(context);
+        script_finish(&script);
+}
+
+/* It would be charged twice; what was not sent yet is sent to the broker that is there. */
+static void test_update_memlock(_unused_ void **state) {
+        SCRIPT(steps, {ACCEPT}, {HEAR, MISSING}, {CLOSE}, {ACCEPT}, {HEAR, MISSING}, {SAY, GRANTED},
+               {HEAR_NONE});
+        struct spebroker *context;
+        Script script;
+
+        script_start(&script, steps);
+        context = connect_for_good(&script);
+        assert_int_equal(spebroker_update_memlock(context, ID, 4096, NULL), SPEBROKER_OUTCOME_UNKNOWN);
+        assert_int_equal(spebroker_update_memlock(context, ID, 4096, NULL), 0);
         spebroker_unref(context);
         script_finish(&script);
 }
@@ -286,11 +304,12 @@ static void test_unknown(_unused_ void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_query),    cmocka_unit_test(test_acquire),
-                cmocka_unit_test(test_request),  cmocka_unit_test(test_wait),
-                cmocka_unit_test(test_update),   cmocka_unit_test(test_release),
-                cmocka_unit_test(test_idle),     cmocka_unit_test(test_in_vain),
-                cmocka_unit_test(test_in_doubt), cmocka_unit_test(test_unknown),
+                cmocka_unit_test(test_query),   cmocka_unit_test(test_acquire),
+                cmocka_unit_test(test_request), cmocka_unit_test(test_wait),
+                cmocka_unit_test(test_update),  cmocka_unit_test(test_update_memlock),
+                cmocka_unit_test(test_release), cmocka_unit_test(test_idle),
+                cmocka_unit_test(test_in_vain), cmocka_unit_test(test_in_doubt),
+                cmocka_unit_test(test_unknown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -95,6 +95,34 @@ static void test_update_release(_unused_ void **state) {
         script_finish(&script);
 }
 
+#define MISSING(bytes)                                                                 \
+        "{\"method\":\"io.spebroker.Broker.Update\",\"parameters\":{\"leaseId\":\"" ID \
+        "\",\"memlockMissing\":" bytes "}}"
+
+static void test_update_memlock(_unused_ void **state) {
+        static const char exceeded[] =
+                "{\"error\":\"io.spebroker.Broker.LimitExceeded\",\"parameters\":{\"limit\":"
+                "\"MaxMemoryPerVM\",\"requested\":9223372036854775807,\"available\":5}}";
+        SCRIPT(steps, {ACCEPT}, {HEAR, MISSING("4096")}, {SAY, GRANTED},
+               {HEAR, MISSING("9223372036854775807")}, {SAY, exceeded});
+        _cleanup_(spebroker_unrefp) struct spebroker *context = NULL;
+        _cleanup_(spebroker_lease_unrefp) struct spebroker_lease *lease = NULL;
+        int64_t available;
+        Script script;
+
+        script_start(&script, steps);
+        context = connect_to(&script);
+        assert_int_equal(spebroker_update_memlock(context, ID, 0, &lease), -EINVAL);
+        assert_int_equal(spebroker_update_memlock(context, ID, UINT64_C(1) << 63, &lease), -EINVAL);
+        assert_null(lease);
+        assert_int_equal(spebroker_update_memlock(context, ID, 4096, &lease), 0);
+        assert_string_equal(spebroker_lease_get_id(lease), ID);
+        assert_int_equal(spebroker_update_memlock(context, ID, INT64_MAX, NULL), SPEBROKER_REFUSED);
+        assert_true(spebroker_refusal_get_integer(spebroker_get_refusal(context), "available", &available));
+        assert_int_equal(available, 5);
+        script_finish(&script);
+}
+
 static void test_busy(_unused_ void **state) {
         SCRIPT(steps, {ACCEPT}, {HEAR, ACQUIRE}, {SAY, BUSY}, {HEAR, RELEASE}, {SAY, "{}"});
         _cleanup_(spebroker_request_unrefp) struct spebroker_request *request = request_for(2);
@@ -366,13 +394,13 @@ static void test_fd(_unused_ void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_acquire),     cmocka_unit_test(test_update_release),
-                cmocka_unit_test(test_busy),        cmocka_unit_test(test_query),
-                cmocka_unit_test(test_no_broker),   cmocka_unit_test(test_timeout),
-                cmocka_unit_test(test_wait),        cmocka_unit_test(test_lost),
-                cmocka_unit_test(test_follow),      cmocka_unit_test(test_stream_refused),
-                cmocka_unit_test(test_stream_lost), cmocka_unit_test(test_stream_bad),
-                cmocka_unit_test(test_fd),
+                cmocka_unit_test(test_acquire),        cmocka_unit_test(test_update_release),
+                cmocka_unit_test(test_update_memlock), cmocka_unit_test(test_busy),
+                cmocka_unit_test(test_query),          cmocka_unit_test(test_no_broker),
+                cmocka_unit_test(test_timeout),        cmocka_unit_test(test_wait),
+                cmocka_unit_test(test_lost),           cmocka_unit_test(test_follow),
+                cmocka_unit_test(test_stream_refused), cmocka_unit_test(test_stream_lost),
+                cmocka_unit_test(test_stream_bad),     cmocka_unit_test(test_fd),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
