@@ -275,37 +275,45 @@ static __always_inline bool leave(__u64 key) {
         return true;
 }
 
-/* The bit of @cpu in word @i of a set of CPUs; all bits for any CPU. */
-static __always_inline __u64 bits_of(int cpu, unsigned i) {
-        if (cpu < 0)
-                return ~0ULL;
-        return (unsigned)cpu / 64 == i ? 1ULL << ((unsigned)cpu % 64) : 0;
+/* Whether a task, its task_struct at @target (0: none, and thus all), may be on a CPU of @word, word @i of a
+ * set. What cannot be read is taken to be so. */
+static __always_inline bool may_run(__u64 target, unsigned i, __u64 word) {
+        unsigned n_affinity = bpf_core_field_size(((struct task_struct *)0)->cpus_mask) / sizeof(__u64);
+        __u64 affinity;
+
+        if (word == 0 || target == 0)
+                return word != 0;
+        if (i >= n_affinity)
+                return false;
+        target += bpf_core_field_offset(struct task_struct, cpus_mask) + i * sizeof(affinity);
+        return bpf_probe_read_kernel(&affinity, sizeof(affinity), (void *)target) != 0 || (word & affinity);
 }
 
-/* Whether the reach of an event, its CPU and its PMU's, and of its target (0: none) the affinity, meets
- * @closed. What cannot be read is taken to meet it. CPUs beyond the set are not closed. */
-static __always_inline bool meets(const ArbiterWords *closed, const ArbiterWords *cpus, int cpu,
-                                  __u64 target) {
-        unsigned n_affinity = bpf_core_field_size(((struct task_struct *)0)->cpus_mask) / sizeof(__u64);
+/*
+ * Whether the reach of an event, its CPU (below 0: all of its PMU's, @cpus, where these are known) and its
+ * target (0: none) the affinity, meets @closed. CPUs beyond the set are not closed.
+ *
+ * Not inlined, and not static: so the verifier goes through it by itself, once, and not anew in each state in
+ * which it is called. One CPU needs no loop, in which the verifier would follow all that it could be. Only
+ * @cpus is ever NULL, which the verifier does not know.
+ */
+__noinline int meets(const ArbiterWords *closed, const ArbiterWords *cpus, int cpu, __u64 target) {
+        unsigned own = (unsigned)cpu / 64;
 
-        target += target ? bpf_core_field_offset(struct task_struct, cpus_mask) : 0;
+        if (!closed)
+                return true;
+        /* An event's own CPU the kernel has compared to its PMU's, as they are: those that were named may be
+         * of before the driver was loaded anew. */
+        if (cpu >= 0)
+                return own < ARBITER_SET_WORDS &&
+                       may_run(target, own, LOAD(closed->words[own]) & 1ULL << ((unsigned)cpu % 64));
+
         for (unsigned i = 0; i < ARBITER_SET_WORDS; i++) {
-                __u64 word = LOAD(closed->words[i]) & bits_of(cpu, i), affinity;
+                __u64 word = LOAD(closed->words[i]);
 
-                /* An event's own CPU the kernel has compared to its PMU's, as they are: those that were
-                 * named may be of before the driver was loaded anew. */
-                if (cpus && cpu < 0)
+                if (cpus)
                         word &= cpus->words[i];
-                if (word == 0)
-                        continue;
-                if (!target)
-                        return true;
-                if (i >= n_affinity)
-                        return false;
-                if (bpf_probe_read_kernel(&affinity, sizeof(affinity),
-                                          (void *)(target + i * sizeof(affinity))))
-                        return true;
-                if (word & affinity)
+                if (may_run(target, i, word))
                         return true;
         }
         return false;

@@ -5,6 +5,7 @@ import array
 import ctypes
 import os
 import pathlib
+import re
 import resource
 import signal
 import socket
@@ -117,6 +118,14 @@ class TestHook(ArbiterCase):
             self.assertIn("bpf is not among the active security modules", state["reason"])
             self.assertIn(ACTIVE.read_text().strip(), state["reason"])
             self.assertIn("lsm=", state["advice"])
+
+    def test_verified(self):
+        """The kernel looks at each way through a program before it takes it, at a million instructions at most, and that is
+        a start's time: each is far below."""
+        texts = [path.read_text() for path in pathlib.Path(f"/proc/{self.arbiter.process.pid}/fdinfo").iterdir()]
+        looked_at = [int(number) for text in texts for number in re.findall(r"^verified_insns:\s+(\d+)$", text, re.M)]
+        self.assertGreaterEqual(len(looked_at), 1 if BEST == "tracepoints" else 3)
+        self.assertLess(max(looked_at), 50_000, looked_at)
 
     def test_lower(self):
         """What is asked for is had without a reason. It refuses nothing below LSM, and takes up at once where the one
