@@ -11,6 +11,7 @@ which says what it had to say.
 
 'boot' fails if the machine did not run all of them, not if one of them failed. 77: no such machine can be had here."""
 
+import os
 import pathlib
 import shutil
 import sys
@@ -48,6 +49,8 @@ def job_of(architecture, kernel_name, build, results, names):
         "SPE_VM_MODULE": f"{rootfs.JOB}/{module.NAME}", "SPE_VM_KERNEL": kernel_name,
         "PYTHONPATH": f"{SOURCE}/tests/daemon:{boot.GUEST}",
     }
+    if "SPE_LONG" in os.environ:
+        job.environment["SPE_LONG"] = os.environ["SPE_LONG"]
     shutil.copy(module.build(architecture, kernel_name), results / module.NAME)
     for name in names:
         job.add(name, ["python3", "-B", str(test_of(architecture, name))], TEST_SECONDS)

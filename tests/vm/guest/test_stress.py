@@ -12,11 +12,13 @@ import sessions
 
 PROGRAM = pathlib.Path(os.environ.get("SPE_BUILD_DIR", "."), "tests/vm/stress")
 SECONDS = 120 if "SPE_LONG" in os.environ else 6
-ENOUGH = 10  # of each outcome, in the slowest of machines
+ENOUGH = 10  # of each outcome: let in, by kind, or refused, by side
 CPUS = 4
-ROUNDS = 10  # in which unprotected sides must meet once
+ROUNDS = 10  # in which there must be enough, or unprotected sides meet once: a machine may have much else to do
 # The leases against which a session stands; they are other processes'.
 AGAINST = {"cpu": ("guest", "exclusive"), "task": ("exclusive",)}
+
+OUTCOMES = ("session", "cpu"), ("session", "task"), ("lease", "guest"), ("lease", "exclusive"), "session", "lease"
 
 Entry = collections.namedtuple("Entry", "side kind cpus begin end")
 
@@ -70,19 +72,23 @@ class TestStress(sessions.Case):
 
     def test_no_overlap(self):
         self.start("auto")
-        entries, counts, refused = self.hammer(SECONDS)
-        self.assertEqual(list(overlaps(entries))[:3], [])
-        for side in (("session", "cpu"), ("session", "task"), ("lease", "guest"), ("lease", "exclusive")):
-            self.assertGreater(counts[side], ENOUGH, side)
-        for side in ("session", "lease"):
-            self.assertGreater(refused[side], ENOUGH, side)
+        counts = collections.Counter()
+        for _ in range(ROUNDS):
+            entries, some, refused = self.hammer(SECONDS)
+            self.assertEqual(list(overlaps(entries))[:3], [])
+            counts.update(some)
+            counts.update(refused)
+            if all(counts[outcome] > ENOUGH for outcome in OUTCOMES):
+                break
+        else:
+            self.fail(f"too few of some: {counts}")
         self.assert_idle(self.daemon)
         machine.wait_for(lambda: not self.sessions(), "nothing is left")
 
     def test_unprotected(self):
         """Where nothing is refused, the same books show it."""
         self.start("observe")
-        for _ in range(ROUNDS):  # a machine that has much else to do may take a few
+        for _ in range(ROUNDS):
             entries, _, _ = self.hammer(2)
             if any(overlaps(entries)):
                 return
