@@ -78,31 +78,40 @@ int assign_set(Manager *manager, const CpuSet *cpus, AssignmentOwner owner, cons
         return 0;
 }
 
-/*
- * Two files cannot be replaced at once. The persistent one goes first: whoever dies between the two leaves
- * what holds now as it was, as runtime assignments beat the others, and whoever heard no answer may just ask
- * again.
- */
+/* Saves @copy, which is the table without @cpus: all of it, or nothing. */
+static int save_cleared(Manager *manager, const AssignmentTable *copy, const CpuSet *cpus) {
+        const AssignmentTable *table = &manager->model.assignments;
+        bool persistent = cpuset_intersects(&table->spoken_of[ASSIGNMENT_ORIGIN_PERSISTENT], cpus),
+             runtime = cpuset_intersects(&table->spoken_of[ASSIGNMENT_ORIGIN_RUNTIME], cpus);
+        int r;
+
+        if (!persistent)
+                return runtime ? save(manager, copy, ASSIGNMENT_ORIGIN_RUNTIME) : 0;
+        if (!runtime)
+                return save(manager, copy, ASSIGNMENT_ORIGIN_PERSISTENT);
+
+        r = assignment_store_save_both(manager->root_fd, table, copy, cpus, manager->boot_id);
+        if (r < 0)
+                log_message(LOG_ERR, "assignments cannot be saved: %s; they stay as they were", strerror(-r));
+        return r;
+}
+
 int assign_clear(Manager *manager, const CpuSet *cpus) {
-        static const AssignmentOrigin origins[] = {ASSIGNMENT_ORIGIN_PERSISTENT, ASSIGNMENT_ORIGIN_RUNTIME};
         _cleanup_(assignment_table_deinit) AssignmentTable copy = ASSIGNMENT_TABLE_NULL;
         int r;
 
         r = copy_table(&manager->model.assignments, &copy);
         if (r < 0)
                 return r;
-
-        for (size_t i = 0; i < ELEMENTS_OF(origins); i++) {
-                r = assignment_table_clear(&copy, cpus, origins[i]);
-                if (r == 0)
-                        r = save(manager, &copy, origins[i]);
-                if (r < 0) {
-                        /* What was saved before it must say again what holds. */
-                        while (i-- > 0)
-                                (void)save(manager, &manager->model.assignments, origins[i]);
-                        return r;
-                }
-        }
+        r = assignment_table_clear(&copy, cpus, ASSIGNMENT_ORIGIN_PERSISTENT);
+        if (r < 0)
+                return r;
+        r = assignment_table_clear(&copy, cpus, ASSIGNMENT_ORIGIN_RUNTIME);
+        if (r < 0)
+                return r;
+        r = save_cleared(manager, &copy, cpus);
+        if (r < 0)
+                return r;
 
         commit_table(manager, &copy);
         return 0;

@@ -34,8 +34,8 @@ void assign_warn_unmatched(const Manager *manager);
 int assign_load(Manager *manager);
 
 /*
- * Assigns, or with ASSIGN_CLEAR unassigns, and saves: the new table holds only if it could be saved. Marks
- * the model dirty.
+ * Assigns, or unassigns persistent and runtime ones, and saves: the new table holds only if it could be
+ * saved, whole. Marks the model dirty.
  */
 int assign_set(Manager *manager, const CpuSet *cpus, AssignmentOwner owner, const char *vm,
                AssignmentOrigin origin, uint64_t until_usec);

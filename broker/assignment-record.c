@@ -25,10 +25,12 @@
 
 #define VERSION     "version"
 #define BOOT_ID     "bootId"
+#define ID          "id"
+#define UNASSIGNED  "unassigned"
 #define ASSIGNMENTS "assignments"
 #define SUM         "sum"
 
-static const char *const root_members[] = {VERSION, BOOT_ID, ASSIGNMENTS, SUM, NULL};
+static const char *const root_members[] = {VERSION, BOOT_ID, ID, UNASSIGNED, ASSIGNMENTS, SUM, NULL};
 static const char *const element_members[] = {"cpus", "owner", "vm", "origin", "untilUSec", NULL};
 
 AssignmentRecord *assignment_record_free(AssignmentRecord *record) {
@@ -118,10 +120,21 @@ static void write_assignment(JsonWriter *w, const Assignment *a, struct json_obj
         json_write_object_end(w);
 }
 
-/* What a restart goes by. @before: as for assignment_record_write(). */
-static void write_facts(JsonWriter *w, const AssignmentTable *table, AssignmentOrigin origin,
-                        const char *boot_id, const AssignmentRecord *before) {
+static void write_head(JsonWriter *w, const AssignmentHead *head, const char *boot_id) {
         json_write_string(w, BOOT_ID, boot_id);
+        if (*head->id)
+                json_write_string(w, ID, head->id);
+        if (!cpuset_is_empty(&head->unassigned)) {
+                json_write_object_begin(w, UNASSIGNED);
+                json_write_string(w, ID, head->unassigned_id);
+                json_write_cpuset(w, "cpus", &head->unassigned);
+                json_write_object_end(w);
+        }
+}
+
+/* @before: as for assignment_record_write(). */
+static void write_list(JsonWriter *w, const AssignmentTable *table, AssignmentOrigin origin,
+                       const AssignmentRecord *before) {
         json_write_array_begin(w, ASSIGNMENTS);
         for (size_t i = 0; i < table->n; i++)
                 if (table->entries[i]->origin == origin)
@@ -130,31 +143,33 @@ static void write_facts(JsonWriter *w, const AssignmentTable *table, AssignmentO
         json_write_array_end(w);
 }
 
-static int sum_table(const AssignmentTable *table, AssignmentOrigin origin, const char *boot_id,
-                     char ret_sum[static RECORD_SUM_LENGTH + 1]) {
+static int sum_facts(const AssignmentHead *head, const AssignmentTable *table, AssignmentOrigin origin,
+                     const char *boot_id, char ret_sum[static RECORD_SUM_LENGTH + 1]) {
         _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(ASSIGNMENT_RECORD_MAX);
         JsonWriter w;
 
         json_writer_init(&w, &buffer);
         json_write_object_begin(&w, NULL);
-        write_facts(&w, table, origin, boot_id, NULL);
+        write_head(&w, head, boot_id);
+        write_list(&w, table, origin, NULL);
         return record_sum_finish(&w, ret_sum);
 }
 
-int assignment_record_write(const AssignmentTable *table, AssignmentOrigin origin, const char *boot_id,
-                            const AssignmentRecord *before, Buffer *buffer) {
+int assignment_record_write(const AssignmentHead *head, const AssignmentTable *table, AssignmentOrigin origin,
+                            const char *boot_id, const AssignmentRecord *before, Buffer *buffer) {
         char sum[RECORD_SUM_LENGTH + 1];
         JsonWriter w;
         int r;
 
-        r = sum_table(table, origin, boot_id, sum);
+        r = sum_facts(head, table, origin, boot_id, sum);
         if (r < 0)
                 return r;
 
         json_writer_init(&w, buffer);
         json_write_object_begin(&w, NULL);
         json_write_int(&w, VERSION, FORMAT_VERSION);
-        write_facts(&w, table, origin, boot_id, before);
+        write_head(&w, head, boot_id);
+        write_list(&w, table, origin, before);
         json_write_string(&w, SUM, sum);
         if (before && before->root)
                 write_others(&w, before->root, root_members);
@@ -163,9 +178,14 @@ int assignment_record_write(const AssignmentTable *table, AssignmentOrigin origi
         return r < 0 ? r : buffer_append(buffer, "\n", 1);
 }
 
-/* What write_facts() writes, of a text: whatever it is, only what is all that can have the same sum. */
+/* What sum_facts() writes, of a text, whatever that says. */
 static void copy_facts(JsonWriter *w, struct json_object *root, struct json_object *list) {
-        json_write_json(w, BOOT_ID, json_object_object_get(root, BOOT_ID));
+        static const char *const head[] = {BOOT_ID, ID, UNASSIGNED};
+        struct json_object *value;
+
+        for (size_t i = 0; i < ELEMENTS_OF(head); i++)
+                if (json_object_object_get_ex(root, head[i], &value))
+                        json_write_json(w, head[i], value);
         json_write_array_begin(w, ASSIGNMENTS);
         for (size_t i = 0; i < json_object_array_length(list); i++) {
                 struct json_object *element = json_object_array_get_idx(list, i);
@@ -202,6 +222,35 @@ static int check_sum(MemberReader *reader, struct json_object *list) {
         return 0;
 }
 
+static void get_id(MemberReader *reader, const char *fault, char id[static RANDOM_ID_SIZE]) {
+        const char *said = member_get_string(reader, ID, fault);
+
+        if (said && random_id_is_valid(said))
+                memcpy(id, said, RANDOM_ID_SIZE);
+        else
+                member_require(reader, false, fault);
+}
+
+/* What may be there: each in one of the two texts. */
+static void read_head(MemberReader *reader, AssignmentOrigin origin, AssignmentHead *head) {
+        bool runtime = origin == ASSIGNMENT_ORIGIN_RUNTIME;
+        MemberReader inner;
+
+        if (reader->fault)
+                return;
+        if (json_object_object_get_ex(reader->object, ID, NULL)) {
+                member_require(reader, runtime, "id is another file's");
+                get_id(reader, "id is not an id", head->id);
+        }
+        if (json_object_object_get_ex(reader->object, UNASSIGNED, NULL)) {
+                member_require(reader, !runtime, "unassigned is another file's");
+                member_reader_enter(reader, UNASSIGNED, "unassigned is not an object", &inner);
+                get_id(&inner, "unassigned.id is not an id", head->unassigned_id);
+                member_get_cpus(&inner, "cpus", "unassigned.cpus is not a list of CPUs", &head->unassigned);
+                reader->fault = member_reader_finish(&inner, "unassigned has members that are unknown");
+        }
+}
+
 /* Adds one element. @taken are the CPUs of those before it. */
 static int parse_element(MemberReader *outer, struct json_object *object, AssignmentOrigin origin,
                          CpuSet *taken, AssignmentRecord *record) {
@@ -225,6 +274,7 @@ static int parse_element(MemberReader *outer, struct json_object *object, Assign
 static int read_root(struct json_object *root, AssignmentOrigin origin, const char *boot_id,
                      AssignmentRecord *record, const char **ret_fault) {
         CpuSet taken = CPUSET_NULL;
+        AssignmentHead head = {0};
         struct json_object *list;
         const char *said_boot_id;
         MemberReader reader;
@@ -237,9 +287,11 @@ static int read_root(struct json_object *root, AssignmentOrigin origin, const ch
         r = check_sum(&reader, list);
         if (r < 0)
                 return r;
+        read_head(&reader, origin, &head);
 
         if (!reader.fault && (origin != ASSIGNMENT_ORIGIN_RUNTIME || strcmp(said_boot_id, boot_id) == 0)) {
                 record->root = json_object_get(root);
+                record->head = head;
                 for (size_t i = 0; !reader.fault && i < json_object_array_length(list); i++) {
                         r = parse_element(&reader, json_object_array_get_idx(list, i), origin, &taken,
                                           record);

@@ -23,6 +23,12 @@ const char *assignment_store_path(AssignmentOrigin origin);
 /* Writes the entries of @origin, persistent or runtime, whole or not at all. Returns 0 or -errno. */
 int assignment_store_save(int root_fd, const AssignmentTable *table, AssignmentOrigin origin,
                           const char *boot_id);
+/*
+ * Writes the entries of both, which are those of @before but for @cpus: both or, if it fails or whoever calls
+ * dies, neither. Returns 0 or -errno.
+ */
+int assignment_store_save_both(int root_fd, const AssignmentTable *before, const AssignmentTable *table,
+                               const CpuSet *cpus, const char *boot_id);
 
 /*
  * Adds what the file of @origin says to @table. An absent file, and the runtime file of another boot, say

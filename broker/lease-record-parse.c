@@ -16,6 +16,7 @@
 #include "host/topology.h"
 #include "policy/charge.h"
 #include "util/buffer-size.h"
+#include "util/random.h"
 #include "varlink/json-read.h"
 
 static const char *const known_members[] = {
@@ -281,7 +282,7 @@ int lease_record_parse(const char *data, size_t n, const char *id, const char *b
         _cleanup_(json_object_putp) struct json_object *root = NULL;
         int r;
 
-        if (!lease_record_id_is_valid(id) || n > LEASE_RECORD_MAX) {
+        if (!random_id_is_valid(id) || n > LEASE_RECORD_MAX) {
                 *ret_reason = n > LEASE_RECORD_MAX ? "too large" : "not called as a lease is";
                 return LEASE_RECORD_E_BAD;
         }

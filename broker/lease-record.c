@@ -17,10 +17,6 @@
 #include "broker/manager.h"
 #include "broker/record-sum.h"
 
-bool lease_record_id_is_valid(const char *id) {
-        return strlen(id) == LEASE_ID_LENGTH && strspn(id, "0123456789abcdef") == LEASE_ID_LENGTH;
-}
-
 void lease_record_deinit(LeaseRecord *record) {
         lease_request_deinit(&record->request);
         free(record->reason);

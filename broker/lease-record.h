@@ -75,9 +75,6 @@ typedef struct LeaseRecord {
         struct json_object *unknown; /* members to be kept, or NULL */
 } LeaseRecord;
 
-/* 32 lowercase hexadecimal digits: what a file of ours can be called. */
-bool lease_record_id_is_valid(const char *id);
-
 #define LEASE_RECORD_NULL ((LeaseRecord){0})
 void lease_record_deinit(LeaseRecord *record);
 

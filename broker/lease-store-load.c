@@ -18,6 +18,7 @@
 
 #include "broker/lease-store-state.h"
 #include "util/fs.h"
+#include "util/random.h"
 
 #define FOUND_FIRST 64U
 
@@ -91,7 +92,7 @@ static int look_at(Load *load, const char *name) {
                 load->store->n_bad++;
                 return 0;
         }
-        if (lease_record_id_is_valid(name) && load->n < LEASE_STORE_FILES_MAX)
+        if (random_id_is_valid(name) && load->n < LEASE_STORE_FILES_MAX)
                 return add_found(load, name);
 
         be_strange(load, name);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/random.h>
 
 int random_fill(void *bytes, size_t n) {
@@ -38,4 +39,8 @@ int random_id(char ret_id[static RANDOM_ID_SIZE]) {
         for (size_t i = 0; i < sizeof(bytes); i++)
                 (void)snprintf(ret_id + 2 * i, 3, "%02x", bytes[i]);
         return 0;
+}
+
+bool random_id_is_valid(const char *id) {
+        return strlen(id) == RANDOM_ID_SIZE - 1 && strspn(id, "0123456789abcdef") == RANDOM_ID_SIZE - 1;
 }

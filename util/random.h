@@ -6,6 +6,7 @@
  * share.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* The text of 128 bits: 32 lowercase hexadecimal digits and a NUL. */
@@ -15,3 +16,5 @@
 int random_fill(void *bytes, size_t n);
 
 int random_id(char ret_id[static RANDOM_ID_SIZE]);
+/* Whether @id looks like one. */
+bool random_id_is_valid(const char *id);

@@ -4,6 +4,7 @@ what, and when the daemon dies, follows from the seed and the round's number; ho
 One process drives everything, so that the books (chaos_books.py) see all of it in one order."""
 
 import collections
+import json
 import os
 import random
 import select
@@ -13,6 +14,7 @@ import time
 import chaos_books
 import chaos_points
 import harness
+import sizes
 import wire
 from chaos_acts import Acts
 from chaos_daemon import REVOKE_GRACE, SPUS
@@ -22,6 +24,21 @@ VMMS = 20
 POINT_TRIES = 15
 MAY_WAIT = ("Acquire", "Follow")
 LINGER = 5  # seconds that an owner without leases may still be stored; the daemon means one
+
+
+def saved_assignments(root):
+    """What the files say, as Assigned has it."""
+    found, unassigned = {}, {}
+    for origin, directory in (("persistent", "var/lib"), ("runtime", "run")):
+        try:
+            said = json.loads((root / directory / "spe-broker/assignments.json").read_bytes())
+        except FileNotFoundError:
+            continue
+        gone = unassigned if said.get("id") == unassigned.get("id") else {}
+        unassigned = said.get("unassigned", {})
+        found |= {(origin, cpu): (a["owner"], a["vm"]) for a in said["assignments"]
+                  for cpu in sizes.cpus(a["cpus"]) - sizes.cpus(gone.get("cpus", ""))}
+    return found
 
 
 class World(Acts):
@@ -142,6 +159,7 @@ class World(Acts):
             self.admin = Line(self, self.daemon.socket_path, os.getpid())
         if self.admin.calls:
             return late + ["the administrator waits"]
+        self.books.assigned.saved(saved_assignments(self.daemon.root))
         listed = self.admin.call("ListLeases")["leases"]
         brief = [(l["leaseId"], l["state"], l["cpus"], l["charge"]) for l in leases]
         if brief != [(l["leaseId"], l["state"], l["cpus"], l["charge"]) for l in listed]:
@@ -270,7 +288,7 @@ class World(Acts):
         """Until the daemon has come to the point, which the shim sees to; or it never does. How it ended."""
         for _ in range(POINT_TRIES):
             self.replace_dead()
-            line = (self.queue_up if point.action == "hand_over" else self.acquire)(rng)
+            line = self.PREPARATIONS.get(point.action, World.acquire)(self, rng)
             self.pump(0.05, lambda: not line or line.replies > 0 or not line.is_open())
             self.points.arm(how)
             line = getattr(self, point.action)(rng)

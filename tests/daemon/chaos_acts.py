@@ -218,6 +218,17 @@ class Acts:
     def unassign(self, rng):
         return self.ask_admin("Unassign", cpus=SPUS[rng.choice(list(SPUS))])
 
+    def assign_both(self, rng):
+        """Some CPUs have a persistent assignment, and a runtime one above it."""
+        self.both = str(rng.choice(sorted(sizes.cpus(SPUS[rng.choice(list(SPUS))]))))
+        for runtime in (False, True):
+            line = self.ask_admin("Assign", cpus=self.both, owner="any", runtime=runtime)
+            self.pump(0.05, lambda: not line or not line.calls)
+        return line
+
+    def unassign_both(self, _):
+        return self.ask_admin("Unassign", cpus=self.both)
+
     def tidy_up(self, rng):
         """Before there is nothing left to lease."""
         if len(self.open_cpus()) < FEW_CPUS:
@@ -254,6 +265,7 @@ class Acts:
 
     ACTIONS = ((acquire, 36), (release, 14), (update, 8), (ask_again, 10), (follow, 5), (die, 4), (revoke, 4),
                (assign, 5), (assign_to_host, 1), (reload, 1), (plug, 3), (queue_up, 3))
+    PREPARATIONS = {"hand_over": queue_up, "unassign_both": assign_both}
     IN_THE_DARK = ((acquire, 4), (release, 3), (die, 3), (be_reborn, 2), (ask_again, 3), (assign, 2), (plug, 1),
                    (update, 2))
 

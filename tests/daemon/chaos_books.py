@@ -98,10 +98,7 @@ class Assigned:
         self.worlds = [self.apply(world, call) for world in self.worlds]
 
     def maybe(self, call):
-        worlds = [self.apply(world, call) for world in self.worlds]
-        if call.method == "Unassign":  # of two files, the persistent one goes first
-            worlds += [{k: v for k, v in w.items() if k[0] == "runtime" or k[1] not in call.cpus} for w in self.worlds]
-        self.worlds += worlds
+        self.worlds += [self.apply(world, call) for world in self.worlds]
 
     @staticmethod
     def deciding(world):
@@ -134,6 +131,12 @@ class Assigned:
                 unique.append(world)
         self.worlds = unique
         return told
+
+    def saved(self, found):
+        """Keeps the one world that the files say, while no call is under way: they tell of one origin what another
+        hides."""
+        need(found in self.worlds, "assignments: saved are", found, "instead of one of", self.worlds)
+        self.worlds = [found]
 
 
 def left_to(lease, cpus, deciding):

@@ -68,8 +68,11 @@ POINTS = {
     "assign.after-rename": Point(f"renameat:{SAVED}:1:kill-after", "assign_to_host"),
     "assign.before-file": Point(f"openat:{FILE}:1:kill-before", "assign_to_host"),
     "assign.after-file": Point(f"renameat:{FILE}:1:kill-after", "assign_to_host"),
-    "unassign.between": Point(f"renameat:{SAVED}:2:kill-before", "unassign"),
-    "unassign.after": Point(f"renameat:{SAVED}:2:kill-after", "unassign"),
+    # What takes CPUs from both files.
+    "unassign.before-rename": Point(f"renameat:{SAVED}:1:kill-before", "unassign_both"),
+    "unassign.after-first": Point(f"renameat:{SAVED}:1:kill-after", "unassign_both"),
+    "unassign.before-second": Point(f"renameat:{SAVED}:2:kill-before", "unassign_both"),
+    "unassign.after-second": Point(f"renameat:{SAVED}:2:kill-after", "unassign_both"),
 }
 
 # On the way up: from dying while it is dead, or from a stop, on.

@@ -107,6 +107,113 @@ class DeathTest(TestCase):
         self.assertFalse(self.die(True, "write", "/.assignments.json.", "torn"))
 
 
+class BothTest(TestCase):
+    """An Unassign takes CPUs from two files: from both, or from none."""
+    OVER = {"cpus": "1-2", "owner": "none", "runtime": True}  # than what BEFORE says of CPU 1
+
+    def make_both(self):
+        broker, injected = self.make(False)
+        broker.call(ASSIGN, self.OVER)
+        return broker, injected
+
+    def told(self, broker, *, after):
+        """What decides: runtime ones where there are some."""
+        self.assertEqual(self.assigned(broker), {"0": ("guest", "web", "persistent"),
+                                                 "2" if after else "1-2": ("none", None, "runtime")})
+
+    def underneath(self, broker, *, after):
+        """And the persistent ones, without the others. It is another boot, then."""
+        broker.kill()
+        path = broker.root / FILES[True]
+        saved = path.read_bytes()
+        path.unlink()
+        broker.start()
+        self.assertEqual(self.assigned(broker), {"0" if after else "0-1": ("guest", "web", "persistent")})
+        broker.kill()
+        path.write_bytes(saved)
+        broker.start()
+        self.told(broker, after=after)
+
+    @staticmethod
+    def rules(ways):
+        """(rule, which of the two files it is about, call, way)"""
+        for n in (1, 2):
+            for call, text, error in STEPS:
+                which = 2 * n if (call, text) == ("fsync", "spe-broker") else n  # each file, then its directory
+                yield from ((f"{call}:{text}:{which}:{way or error}", n, call, way) for way in ways)
+
+    def test_deaths(self):
+        done = False
+        for rule, n, call, way in self.rules(("kill-before", "kill-after")):
+            done = done or (call, way) == ("renameat", "kill-after")
+            with self.subTest(rule=rule):
+                broker, injected = self.make_both()
+                injected.set(rule)
+                with broker.connect() as client:
+                    client.send(UNASSIGN, {"cpus": "1"})
+                    injected.killed()
+                broker.start()
+                self.assertNotIn("do not count", broker.read_log())
+                self.told(broker, after=done)
+                self.underneath(broker, after=done)
+                for runtime in FILES:
+                    self.assertEqual(self.leftovers(broker, runtime), ["assignments.json"])
+                # What is left of it is in nobody's way.
+                broker.call(ASSIGN, self.OVER)
+                self.crash(broker)
+                self.assertEqual(self.assigned(broker)["1-2"], ("none", None, "runtime"))
+                broker.kill()
+        self.assertTrue(done)
+
+    def test_torn(self):
+        for n in (1, 2):
+            broker, injected = self.make_both()
+            injected.set(f"write:/.assignments.json.:{n}:torn")
+            with broker.connect() as client:
+                client.send(UNASSIGN, {"cpus": "1"})
+                injected.killed()
+            broker.start()
+            self.told(broker, after=n == 2)
+            self.underneath(broker, after=n == 2)
+
+    def test_failures(self):
+        """Of the first file: nothing has happened. Of the second: that says nothing new."""
+        for rule, n, *_ in self.rules((None,)):
+            with self.subTest(rule=rule):
+                broker, injected = self.make_both()
+                with injected.injected(rule):
+                    if n == 1:
+                        with self.assertRaises(VarlinkError):
+                            broker.call(UNASSIGN, {"cpus": "1"})
+                        self.assertIn("assignments cannot be saved", broker.read_log())
+                    else:
+                        broker.call(UNASSIGN, {"cpus": "1"})
+                self.told(broker, after=n == 2)
+                self.crash(broker)
+                self.told(broker, after=n == 2)
+                self.underneath(broker, after=n == 2)
+                broker.call(UNASSIGN, {"cpus": "0-2"})
+                self.crash(broker)
+                self.assertEqual(self.assigned(broker), {})
+                broker.kill()
+
+    def test_full(self):
+        """No file of the one directory can be written, or none of the other."""
+        for text, fails in (("var/lib/spe-broker", True), ("run/spe-broker/.assignments", False)):
+            broker, injected = self.make_both()
+            with injected.injected(f"openat:{text}:*:ENOSPC"):
+                if fails:
+                    with self.assertRaises(VarlinkError):
+                        broker.call(UNASSIGN, {"cpus": "1"})
+                else:
+                    broker.call(UNASSIGN, {"cpus": "1"})
+                    with self.assertRaises(VarlinkError):  # of one file alone
+                        broker.call(UNASSIGN, {"cpus": "2"})
+                self.told(broker, after=not fails)
+            self.crash(broker)
+            self.told(broker, after=not fails)
+
+
 class UnknownTest(TestCase):
     def test_members(self):
         for runtime, name in FILES.items():

@@ -265,6 +265,20 @@ class TestBooks(unittest.TestCase):
         self.assertEqual(self.show(one), [])
         self.wrong("assignments: shown", one | {"cpus": "1"}, assignments=[assignment("2", "host")])
 
+    def test_saved(self):
+        """What is taken from two files is gone from both, or from none."""
+        both = {(origin, 1): ("any", None) for origin in ("persistent", "runtime")}
+        for runtime in (False, True):
+            self.books.replied(self.call("Assign", ADMIN, cpus="1", owner="any", runtime=runtime), {})
+        self.books.assigned.saved(both)
+        self.books.closed(self.call("Unassign", ADMIN, cpus="1"))
+        for half in both:
+            with self.assertRaisesRegex(chaos_books.Fault, "assignments: saved are"):
+                self.books.assigned.saved({half: both[half]})
+        self.books.assigned.saved({})
+        with self.assertRaisesRegex(chaos_books.Fault, "assignments: saved are"):
+            self.books.assigned.saved(both)
+
     def test_revoked(self):
         one = self.grant(1)
         self.wrong("nobody revoked it", one | {"state": "revoking", "remainingUSec": 5})

@@ -46,11 +46,14 @@ static void check_again(const AssignmentRecord *record, AssignmentOrigin origin)
         const char *reason;
         CpuSet diff;
 
-        require(assignment_record_write(&record->table, origin, BOOT, record, &buffer) == 0);
+        require(assignment_record_write(&record->head, &record->table, origin, BOOT, record, &buffer) == 0);
         require(assignment_record_parse(buffer.data + buffer.start, buffer_pending(&buffer), origin, BOOT,
                                         &again, &reason) == 0);
         assignment_table_diff(&record->table, &again->table, &diff);
         require(record->table.n == again->table.n && cpuset_is_empty(&diff));
+        require(strcmp(record->head.id, again->head.id) == 0);
+        require(strcmp(record->head.unassigned_id, again->head.unassigned_id) == 0);
+        require(cpuset_equal(&record->head.unassigned, &again->head.unassigned));
 }
 
 static void try(const char *text, size_t n) {
@@ -67,6 +70,8 @@ static void try(const char *text, size_t n) {
                 if (r > 0)
                         continue;
                 check(&record->table, origins[i]);
+                require(!*record->head.id || origins[i] == ASSIGNMENT_ORIGIN_RUNTIME);
+                require(!*record->head.unassigned_id == cpuset_is_empty(&record->head.unassigned));
                 check_again(record, origins[i]);
         }
 }

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 #include <json-c/json.h>
 
+#include "broker/assignment-record.h"
 #include "policy/assignment.h"
 #include "tests/unit/seal.h"
 #include "util/cleanup.h"
@@ -53,6 +54,11 @@ _unused_ static void assert_entry(const AssignmentTable *table, size_t i, const 
                 assert_null(a->vm);
 }
 
+_unused_ static bool same_head(const AssignmentHead *a, const AssignmentHead *b) {
+        return strcmp(a->id, b->id) == 0 && strcmp(a->unassigned_id, b->unassigned_id) == 0 &&
+               cpuset_equal(&a->unassigned, &b->unassigned);
+}
+
 _unused_ static const char *text_of(struct json_object *object) {
         return json_object_to_json_string_ext(object,
                                               JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
@@ -72,6 +78,8 @@ _unused_ static void sum_of(struct json_object *root, char ret_digits[static SEA
         struct json_object *summed = json_object_new_object(), *elements = json_object_new_array();
 
         copy_member(summed, root, "bootId");
+        copy_member(summed, root, "id");
+        copy_member(summed, root, "unassigned");
         json_object_object_add(summed, "assignments", elements);
         for (size_t i = 0; i < json_object_array_length(list); i++) {
                 struct json_object *element = json_object_new_object();

@@ -94,11 +94,21 @@ static void test_bad(_unused_ void **state) {
         assert_entry(&record->table, 0, "0-4", ASSIGNMENT_OWNER_ANY, "a", ASSIGNMENT_ORIGIN_PERSISTENT, 5);
 }
 
+#define ID_A "00000000000000000000000000000001"
+#define ID_B "a0000000000000000000000000000002"
+
+static AssignmentHead head_of(AssignmentOrigin origin) {
+        return origin == ASSIGNMENT_ORIGIN_RUNTIME
+                       ? (AssignmentHead){.id = ID_A}
+                       : (AssignmentHead){.unassigned_id = ID_B, .unassigned = cpus_of("4,6-7")};
+}
+
 static char *written(const AssignmentTable *table, AssignmentOrigin origin, size_t *ret_n) {
         _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(ASSIGNMENT_RECORD_MAX);
+        AssignmentHead head = head_of(origin);
         char *text;
 
-        assert_int_equal(assignment_record_write(table, origin, BOOT, NULL, &buffer), 0);
+        assert_int_equal(assignment_record_write(&head, table, origin, BOOT, NULL, &buffer), 0);
         *ret_n = buffer_pending(&buffer);
         text = strndup(buffer.data + buffer.start, *ret_n);
         assert_non_null(text);
@@ -144,11 +154,13 @@ static bool same(const AssignmentTable *a, const AssignmentTable *b) {
 static void assert_refused_or_same(const char *text, size_t n, AssignmentOrigin origin,
                                    const AssignmentTable *table) {
         _cleanup_(assignment_record_freep) AssignmentRecord *record = NULL;
+        AssignmentHead head = head_of(origin);
         const char *reason = NULL;
         int r;
 
         r = parse(text, n, origin, &record, &reason);
-        if (r == 0 ? !same(&record->table, table) : r != ASSIGNMENT_RECORD_E_BAD || !reason)
+        if (r == 0 ? !same(&record->table, table) || !same_head(&record->head, &head)
+                   : r != ASSIGNMENT_RECORD_E_BAD || !reason)
                 fail_msg("believed: %.*s", (int)n, text);
 }
 
@@ -190,6 +202,66 @@ static void test_every_byte(_unused_ void **state) {
         damage(ASSIGNMENT_ORIGIN_RUNTIME);
 }
 
+#define RUNTIME_OF(list) \
+        "{\"version\":1,\"bootId\":\"" BOOT "\",\"id\":\"" ID_A "\",\"assignments\":" list "}"
+#define HEAD_OF(more)       "{\"version\":1,\"bootId\":\"" BOOT "\",\"assignments\":[]," more "}"
+#define UNASSIGNED_OF(more) HEAD_OF("\"unassigned\":{" more "}")
+
+/* What one text says of the other. */
+static void test_head(_unused_ void **state) {
+        static const char *const good[] = {
+                UNASSIGNED_OF("\"id\":\"" ID_B "\",\"cpus\":\"4,6-7\""),
+                UNASSIGNED_OF("\"cpus\":\"6,7,4\",\"id\":\"" ID_B "\""),
+        };
+        static const struct {
+                const char *text, *reason;
+        } cases[] = {
+                {HEAD_OF("\"id\":\"" ID_A "\""), "id is another file's"},
+                {HEAD_OF("\"unassigned\":null"), "unassigned is not an object"},
+                {HEAD_OF("\"unassigned\":[]"), "unassigned is not an object"},
+                {UNASSIGNED_OF(""), "unassigned.id is not an id"},
+                {UNASSIGNED_OF("\"id\":null,\"cpus\":\"0\""), "unassigned.id is not an id"},
+                {UNASSIGNED_OF("\"id\":\"\",\"cpus\":\"0\""), "unassigned.id is not an id"},
+                {UNASSIGNED_OF("\"id\":\"" ID_A "0\",\"cpus\":\"0\""), "unassigned.id is not an id"},
+                {UNASSIGNED_OF("\"id\":\"A0000000000000000000000000000000\",\"cpus\":\"0\""),
+                 "unassigned.id is not an id"},
+                {UNASSIGNED_OF("\"id\":\"" ID_A "\""), "unassigned.cpus is not a list of CPUs"},
+                {UNASSIGNED_OF("\"id\":\"" ID_A "\",\"cpus\":\"\""), "unassigned.cpus is not a list of CPUs"},
+                {UNASSIGNED_OF("\"id\":\"" ID_A "\",\"cpus\":\"4096\""),
+                 "unassigned.cpus is not a list of CPUs"},
+                {UNASSIGNED_OF("\"id\":\"" ID_A "\",\"cpus\":\"0\",\"x\":1"),
+                 "unassigned has members that are unknown"},
+        };
+        AssignmentHead expected = head_of(ASSIGNMENT_ORIGIN_PERSISTENT);
+        AssignmentRecord *record;
+        const char *reason;
+
+        for (size_t i = 0; i < ELEMENTS_OF(cases); i++)
+                assert_bad(cases[i].text, cases[i].reason);
+        for (size_t i = 0; i < ELEMENTS_OF(good); i++) {
+                assert_int_equal(
+                        parse(good[i], strlen(good[i]), ASSIGNMENT_ORIGIN_PERSISTENT, &record, &reason), 0);
+                assert_true(same_head(&record->head, &expected));
+                assignment_record_free(record);
+
+                assert_int_equal(parse(good[i], strlen(good[i]), ASSIGNMENT_ORIGIN_RUNTIME, &record, &reason),
+                                 ASSIGNMENT_RECORD_E_BAD);
+                assert_string_equal(reason, "unassigned is another file's");
+        }
+
+        /* Another boot's says nothing, but must be good. */
+        assert_int_equal(parse(RUNTIME_OF("[]"), strlen(RUNTIME_OF("[]")), ASSIGNMENT_ORIGIN_RUNTIME, &record,
+                               &reason),
+                         0);
+        assert_string_equal(record->head.id, ID_A);
+        assignment_record_free(record);
+        assert_int_equal(assignment_record_parse(RUNTIME_OF("[]"), strlen(RUNTIME_OF("[]")),
+                                                 ASSIGNMENT_ORIGIN_RUNTIME, ID_A, &record, &reason),
+                         0);
+        assert_string_equal(record->head.id, "");
+        assignment_record_free(record);
+}
+
 /* Another CPU, another boot, no sum where there is to be one; and what another build adds is no part of it.
  */
 static void test_sum(_unused_ void **state) {
@@ -225,10 +297,8 @@ static void test_sum(_unused_ void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_bad),
-                cmocka_unit_test(test_torn),
-                cmocka_unit_test(test_every_byte),
-                cmocka_unit_test(test_sum),
+                cmocka_unit_test(test_bad),        cmocka_unit_test(test_head), cmocka_unit_test(test_torn),
+                cmocka_unit_test(test_every_byte), cmocka_unit_test(test_sum),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

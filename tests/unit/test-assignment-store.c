@@ -6,6 +6,7 @@
 #include "broker/assignment-store.h"
 #include "tests/unit/assignments.h"
 #include "tests/unit/tree.h"
+#include "util/random.h"
 
 #define PERSISTENT ASSIGNMENT_STORE_PERSISTENT_PATH
 #define RUNTIME    ASSIGNMENT_STORE_RUNTIME_PATH
@@ -32,6 +33,7 @@ static void assert_saved(const Tree *tree, const char *path, const char *expecte
         sum_of(root, sum);
         assert_string_equal(json_object_get_string(json_object_object_get(root, "sum")), sum);
         json_object_object_del(root, "sum");
+        json_object_object_del(root, "id"); /* of runtime ones: another one each time */
         assert_string_equal(text_of(root), expected);
         json_object_put(root);
 }
@@ -280,6 +282,134 @@ static void test_large(void **state) {
                      UINT64_MAX);
 }
 
+/* The id of the runtime file. */
+static void read_id(const Tree *tree, char id[static RANDOM_ID_SIZE]) {
+        _cleanup_(freep) char *data = NULL;
+        struct json_object *root;
+        size_t n;
+
+        assert_int_equal(fs_read_all(tree->fd, RUNTIME, 1 << 20, &data, &n), 0);
+        root = json_tokener_parse(data);
+        assert_true(random_id_is_valid(json_object_get_string(json_object_object_get(root, "id"))));
+        memcpy(id, json_object_get_string(json_object_object_get(root, "id")), RANDOM_ID_SIZE);
+        json_object_put(root);
+}
+
+static void save(const Tree *tree, const AssignmentTable *table, AssignmentOrigin origin) {
+        assert_int_equal(assignment_store_save(tree->fd, table, origin, BOOT), 0);
+}
+
+/* Takes @text from both. */
+static int take(const Tree *tree, AssignmentTable *table, const char *text) {
+        _cleanup_(assignment_table_deinit) AssignmentTable before = ASSIGNMENT_TABLE_NULL;
+        CpuSet cpus = cpus_of(text);
+
+        for (size_t i = 0; i < table->n; i++) {
+                const Assignment *a = table->entries[i];
+
+                assert_int_equal(
+                        assignment_table_set(&before, &a->cpus, a->owner, a->vm, a->origin, a->until_usec),
+                        0);
+        }
+        assert_int_equal(assignment_table_clear(table, &cpus, ASSIGNMENT_ORIGIN_PERSISTENT), 0);
+        assert_int_equal(assignment_table_clear(table, &cpus, ASSIGNMENT_ORIGIN_RUNTIME), 0);
+        return assignment_store_save_both(tree->fd, &before, table, &cpus, BOOT);
+}
+
+/* What the two files say is what the table says. */
+static void assert_on_disk(const Tree *tree, const AssignmentTable *table) {
+        _cleanup_(assignment_table_deinit) AssignmentTable again = ASSIGNMENT_TABLE_NULL;
+        CpuSet diff;
+
+        load(tree, ASSIGNMENT_ORIGIN_PERSISTENT, BOOT, &again);
+        load(tree, ASSIGNMENT_ORIGIN_RUNTIME, BOOT, &again);
+        assignment_table_diff(table, &again, &diff);
+        assert_int_equal(again.n, table->n);
+        assert_true(cpuset_is_empty(&diff));
+        for (size_t i = 0; i < table->n; i++)
+                assert_true(cpuset_equal(&table->entries[i]->cpus, &again.entries[i]->cpus));
+}
+
+static void fill(const Tree *tree, AssignmentTable *table) {
+        set(table, "0-5", ASSIGNMENT_OWNER_HOST, NULL, ASSIGNMENT_ORIGIN_PERSISTENT, UINT64_MAX);
+        set(table, "4-9", ASSIGNMENT_OWNER_GUEST, NULL, ASSIGNMENT_ORIGIN_RUNTIME, UINT64_MAX);
+        save(tree, table, ASSIGNMENT_ORIGIN_PERSISTENT);
+        save(tree, table, ASSIGNMENT_ORIGIN_RUNTIME);
+}
+
+/* What is taken from both is gone from both once the first file is there, whatever becomes of the second. */
+static void test_both(void **state) {
+        _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL;
+        char id[RANDOM_ID_SIZE], id_after[RANDOM_ID_SIZE];
+        _cleanup_(freep) char *runtime = NULL;
+        const Tree *tree = *state;
+        size_t n;
+
+        fill(tree, &table);
+        read_id(tree, id);
+        assert_int_equal(fs_read_all(tree->fd, RUNTIME, 1 << 20, &runtime, &n), 0);
+        assert_int_equal(take(tree, &table, "3-4"), 0);
+        assert_on_disk(tree, &table);
+        read_id(tree, id_after);
+        assert_string_not_equal(id, id_after);
+
+        /* As if it had died between the two; then more is taken, from one and from both. */
+        tree_put(tree, RUNTIME, runtime);
+        assert_on_disk(tree, &table);
+        set(&table, "0", ASSIGNMENT_OWNER_NONE, NULL, ASSIGNMENT_ORIGIN_PERSISTENT, UINT64_MAX);
+        save(tree, &table, ASSIGNMENT_ORIGIN_PERSISTENT);
+        assert_on_disk(tree, &table);
+        assert_int_equal(take(tree, &table, "5"), 0);
+        tree_put(tree, RUNTIME, runtime);
+        assert_on_disk(tree, &table);
+
+        /* What is written after that counts, the same text too. */
+        set(&table, "3-5", ASSIGNMENT_OWNER_GUEST, NULL, ASSIGNMENT_ORIGIN_RUNTIME, UINT64_MAX);
+        save(tree, &table, ASSIGNMENT_ORIGIN_RUNTIME);
+        assert_on_disk(tree, &table);
+        set(&table, "1", ASSIGNMENT_OWNER_NONE, NULL, ASSIGNMENT_ORIGIN_PERSISTENT, UINT64_MAX);
+        save(tree, &table, ASSIGNMENT_ORIGIN_PERSISTENT);
+        assert_on_disk(tree, &table);
+}
+
+/* A runtime file that nobody can name is written first; what fails leaves both as they were. */
+static void test_both_without_id(void **state) {
+        static const char *const others[] = {
+                FILE_OF("[{\"cpus\":\"4-9\",\"owner\":\"guest\",\"vm\":null,\"origin\":\"runtime\","
+                        "\"untilUSec\":null}]"),
+                "x",
+                NULL,
+        };
+        const Tree *tree = *state;
+
+        for (size_t i = 0; i < ELEMENTS_OF(others); i++) {
+                _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL;
+
+                fill(tree, &table);
+                if (others[i])
+                        tree_put(tree, RUNTIME, others[i]);
+                else
+                        tree_unlink(tree, RUNTIME);
+                assert_int_equal(take(tree, &table, "4"), 0);
+                assert_on_disk(tree, &table);
+        }
+}
+
+static void test_both_fails(void **state) {
+        _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL,
+                                                           before = ASSIGNMENT_TABLE_NULL;
+        const Tree *tree = *state;
+
+        fill(tree, &table);
+        fill(tree, &before);
+        tree_unlink(tree, PERSISTENT);
+        tree_mkdir(tree, PERSISTENT);
+        assert_int_equal(take(tree, &table, "4"), -EISDIR);
+        assert_int_equal(unlinkat(tree->fd, PERSISTENT, AT_REMOVEDIR), 0);
+        save(tree, &before, ASSIGNMENT_ORIGIN_PERSISTENT);
+        assert_on_disk(tree, &before);
+}
+
 static void test_save_fails(void **state) {
         _cleanup_(assignment_table_deinit) AssignmentTable table = ASSIGNMENT_TABLE_NULL;
         const Tree *tree = *state;
@@ -299,6 +429,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_unknown_of_others, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_unknown_too_long, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_large, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_both, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_both_without_id, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_both_fails, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_save_fails, tree_setup, tree_teardown),
         };
 
