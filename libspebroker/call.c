@@ -96,6 +96,11 @@ static int reconnect(struct spebroker *context, Attempts *attempts) {
         }
 }
 
+/* That an attempt came to nothing before it was sent says nothing about one that was. */
+static int without_answer(const Call *call, const Attempts *attempts, int r) {
+        return attempts->sent && !call->only_asks ? SPEBROKER_OUTCOME_UNKNOWN : r;
+}
+
 static int call_attempts(struct spebroker *context, const Call *call, Attempts *attempts,
                          VarlinkReply *ret_reply) {
         int r;
@@ -104,15 +109,11 @@ static int call_attempts(struct spebroker *context, const Call *call, Attempts *
         while (r == SPEBROKER_DISCONNECTED && context->reconnect && !(attempts->sent && call->once)) {
                 r = reconnect(context, attempts);
                 if (r != 0)
-                        break;
+                        return without_answer(call, attempts, r);
                 r = call_try(context, call, attempts, ret_reply);
         }
 
-        /* That the last attempt came to nothing says nothing about the one that was sent. */
-        if (r != 0 && r != SPEBROKER_TIMEOUT && attempts->sent && !call->only_asks)
-                return SPEBROKER_OUTCOME_UNKNOWN;
-
-        return r;
+        return r == 0 || r == SPEBROKER_TIMEOUT ? r : without_answer(call, attempts, r);
 }
 
 int context_call(struct spebroker *context, const Call *call, VarlinkReply *ret_reply, bool *ret_repeated) {

@@ -29,6 +29,7 @@ typedef enum Action {
         CLOSE, /* the connection */
         STOP,  /* listening, and the socket's name with it */
         LISTEN,
+        BLOCK, /* whoever connects: the queue of those who wait to be accepted is full */
 } Action;
 
 typedef struct Step {
@@ -41,6 +42,7 @@ typedef struct Script {
         char directory[32];
         char path[64];
         int listener;
+        int blocker;
         pthread_t thread;
         char id[33];
         unsigned long long number;
@@ -54,6 +56,17 @@ static int script_listen(Script *script) {
         memcpy(address.sun_path, script->path, strlen(script->path) + 1);
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 8) < 0)
+                return -errno;
+
+        return steal_fd(&fd);
+}
+
+static int script_connect(const Script *script) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        _cleanup_(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        memcpy(address.sun_path, script->path, strlen(script->path) + 1);
+        if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
                 return -errno;
 
         return steal_fd(&fd);
@@ -137,6 +150,11 @@ static void script_step(Script *script, const Step *step, int *connection) {
         case LISTEN:
                 script->listener = script_listen(script);
                 break;
+        case BLOCK:
+                script->blocker = script_connect(script);
+                if (script->blocker < 0 || listen(script->listener, 0) < 0)
+                        snprintf(script->problem, sizeof(script->problem), "cannot block");
+                break;
         case END:
                 break;
         }
@@ -155,7 +173,7 @@ static void *script_run(void *userdata) {
 }
 
 static void script_start(Script *script, const Step *steps) {
-        *script = (Script){.steps = steps, .number = ULLONG_MAX};
+        *script = (Script){.steps = steps, .blocker = -1, .number = ULLONG_MAX};
         snprintf(script->directory, sizeof(script->directory), "/tmp/libspebroker-XXXXXX");
         assert_non_null(mkdtemp(script->directory));
         snprintf(script->path, sizeof(script->path), "%s/socket", script->directory);
@@ -167,6 +185,7 @@ static void script_start(Script *script, const Step *steps) {
 /* Waits until the script has come to its end as written. */
 static void script_finish(Script *script) {
         assert_int_equal(pthread_join(script->thread, NULL), 0);
+        closep(&script->blocker);
         if (script->listener >= 0)
                 close(script->listener);
         unlink(script->path);

@@ -302,6 +302,35 @@ static void test_unknown(_unused_ void **state) {
         }
 }
 
+/* Nor does it that somebody listens, but accepts nobody in time. */
+static void test_unknown_blocked(_unused_ void **state) {
+        static const struct {
+                CallFn call;
+                const char *heard;
+                int result;
+        } calls[] = {
+                {call_acquire, ACQUIRE_WITH("@J"), SPEBROKER_OUTCOME_UNKNOWN},
+                {call_query, QUERY, SPEBROKER_TIMEOUT},
+        };
+        _cleanup_(spebroker_request_unrefp) struct spebroker_request *request = request_for(2);
+
+        for (size_t i = 0; i < ELEMENTS_OF(calls); i++) {
+                const Step steps[] = {
+                        {ACCEPT, NULL}, {HEAR, calls[i].heard}, {BLOCK, NULL}, {CLOSE, NULL}, {END, NULL}};
+                struct spebroker *context;
+                Script script;
+
+                script_start(&script, steps);
+                context = connect_for_good(&script);
+                spebroker_set_timeout(context, 500000);
+                assert_int_equal(calls[i].call(context, request), calls[i].result);
+                /* This one is not even sent. */
+                assert_int_equal(calls[i].call(context, request), SPEBROKER_TIMEOUT);
+                spebroker_unref(context);
+                script_finish(&script);
+        }
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_query),   cmocka_unit_test(test_acquire),
@@ -309,7 +338,7 @@ int main(void) {
                 cmocka_unit_test(test_update),  cmocka_unit_test(test_update_memlock),
                 cmocka_unit_test(test_release), cmocka_unit_test(test_idle),
                 cmocka_unit_test(test_in_vain), cmocka_unit_test(test_in_doubt),
-                cmocka_unit_test(test_unknown),
+                cmocka_unit_test(test_unknown), cmocka_unit_test(test_unknown_blocked),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
