@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -90,6 +91,48 @@ void lease_refuse(Manager *manager, Lease *lease, Refusal *refusal) {
 
         lease_end(manager, lease, refusal->message);
         refusal_record(manager, refusal);
+}
+
+/* What it waits for, and that it does so no more. NULL: nothing can be said. */
+static Refusal *refuse_wait(Manager *manager, const Lease *lease, const char *reason) {
+        _cleanup_(refusal_freep) Refusal *refusal = NULL;
+        _cleanup_(freep) char *why = NULL;
+        Decision decision;
+
+        decide(&manager->model, &lease->request.policy, &manager->claims, false, &decision);
+        if (decision.n_refusals == 0 ||
+            refusal_new(manager, &lease->request, &decision.refusals[0], &refusal) < 0 ||
+            asprintf(&why, "its wait was ended: %s", reason) < 0 || refusal_say_first(refusal, why) < 0)
+                return NULL;
+
+        return steal_ptr(refusal);
+}
+
+static bool has_bare_wait(const Lease *lease) {
+        const LeaseStream *stream;
+
+        LIST_FOREACH(stream, &lease->streams, link)
+                if (stream->kind == LEASE_STREAM_WAIT)
+                        return true;
+
+        return false;
+}
+
+void lease_end_wait(Manager *manager, Lease *lease, const char *reason) {
+        Refusal *refusal = has_bare_wait(lease) ? refuse_wait(manager, lease, reason) : NULL;
+        LeaseStream *stream, *next;
+
+        for (stream = LIST_FIRST(&lease->streams); refusal && stream; stream = next) {
+                next = LIST_NEXT(stream, link);
+                if (stream->kind != LEASE_STREAM_WAIT)
+                        continue;
+                encode_refusal_error(stream->call, refusal);
+                lease_stream_free(stream);
+        }
+
+        lease_end(manager, lease, reason);
+        if (refusal)
+                refusal_record(manager, refusal);
 }
 
 void lease_fail(Manager *manager, Lease *lease, int error) {

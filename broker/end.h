@@ -15,6 +15,10 @@ void lease_end(Manager *manager, Lease *lease, const char *reason);
 /* Ends a queued lease with a 'no': calls that wait for it get the error. Takes over @refusal. */
 void lease_refuse(Manager *manager, Lease *lease, Refusal *refusal);
 
+/* Ends a queued lease by the word of an administrator. Calls that wait for it, and have no stream on which
+ * they could hear @reason, get the 'no' on which they waited; the kept one says it. */
+void lease_end_wait(Manager *manager, Lease *lease, const char *reason);
+
 /* Ends a queued lease that there is reason to grant, but which cannot be: calls that wait for it get @error,
  * a -errno. */
 void lease_fail(Manager *manager, Lease *lease, int error);

@@ -196,7 +196,7 @@ int method_revoke(VarlinkCall *call, struct json_object *parameters, void *userd
         if (!reason)
                 reason = default_reason(lease);
         if (lease->state == LEASE_STATE_QUEUED)
-                lease_end(manager, lease, reason);
+                lease_end_wait(manager, lease, reason);
         else
                 lease_revoke(manager, lease, (uint64_t)grace_usec, reason,
                              request_get_bool(parameters, "kill"), varlink_call_get_peer(call));

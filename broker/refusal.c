@@ -278,6 +278,12 @@ int refusal_begin(const Manager *manager, RefusalKind kind, pid_t pid, uid_t uid
         return 0;
 }
 
+int refusal_say_first(Refusal *refusal, const char *why) {
+        _cleanup_(freep) char *rest = refusal->message;
+
+        return refusal_say(refusal, "%s; %s", why, rest);
+}
+
 int refusal_new(const Manager *manager, const LeaseRequest *request, const RefusalFacts *facts,
                 Refusal **ret_refusal) {
         _cleanup_(refusal_freep) Refusal *refusal = NULL;

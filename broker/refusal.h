@@ -84,5 +84,7 @@ typedef struct Refusal {
  * in the way. */
 int refusal_new(const Manager *manager, const LeaseRequest *request, const RefusalFacts *facts,
                 Refusal **ret_refusal);
+/* Says before everything else why it is one only now. 0 or -ENOMEM. */
+int refusal_say_first(Refusal *refusal, const char *why);
 Refusal *refusal_free(Refusal *refusal);
 DEFINE_CLEANUP(Refusal *, refusal_free)

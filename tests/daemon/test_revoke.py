@@ -143,6 +143,28 @@ class TestRevoke(harness.TestCase):
         lease = waiter.next()["lease"]
         self.admin.call("Revoke", leaseId=lease["leaseId"], graceUSec=LONG)
         self.assertEqual(waiter.change("ended")["lease"]["leaseId"], lease["leaseId"])
+        self.assertEqual(self.admin.call("ListRefusals")["refusals"], [])
+        self.admin.call("Release", leaseId=held["leaseId"])
+        self.assert_idle(self.daemon)
+
+    def test_queued_without_more(self):
+        """Whoever waits without a stream is refused, with what it waited for; why now, ListRefusals says."""
+        held = self.admin.call("Acquire", request=request(cpus="0", mode="exclusive"))["lease"]
+        with self.process.connect(self.daemon) as waiter:
+            for reason in ("maintenance", None):
+                waiter.send("Acquire", {"request": request(cpus="0"), "waitUSec": LONG})
+                queued = harness.wait_for(lambda: [lease for lease in self.admin.call("ListLeases")["leases"]
+                                                   if lease["state"] == "queued"], "it waits")[0]
+                self.admin.call("Revoke", leaseId=queued["leaseId"], **({"reason": reason} if reason else {}))
+                with self.assertRaises(harness.VarlinkError) as caught:
+                    waiter.receive()
+                self.assertEqual(caught.exception.name, harness.BROKER + "Busy")
+                self.assertEqual([h["leaseId"] for h in caught.exception.parameters["holders"]], [held["leaseId"]])
+                refusal = self.admin.call("ListRefusals")["refusals"][0]
+                self.assertEqual((refusal["error"], refusal["holders"]),
+                                 (harness.BROKER + "Busy", caught.exception.parameters["holders"]))
+                why = reason or "an administrator took it back"
+                self.assertTrue(refusal["message"].startswith(f"its wait was ended: {why}; "), refusal["message"])
         self.admin.call("Release", leaseId=held["leaseId"])
         self.assert_idle(self.daemon)
 
