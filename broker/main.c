@@ -20,6 +20,7 @@
 #include "broker/listen.h"
 #include "broker/log.h"
 #include "broker/manager.h"
+#include "broker/ready.h"
 #include "broker/watchdog.h"
 #include "host/simulate.h"
 
@@ -112,22 +113,28 @@ static int parse_options(int argc, char **argv, ManagerOptions *ret_options) {
         return 0;
 }
 
+typedef struct Daemon {
+        Manager *manager;
+        Ready *ready;
+} Daemon;
+
 static int on_reload(_unused_ sd_event_source *source, _unused_ const struct signalfd_siginfo *info,
                      void *userdata) {
         _cleanup_(config_fault_deinit) ConfigFault fault = CONFIG_FAULT_NULL;
-        Manager *manager = userdata;
+        Daemon *daemon = userdata;
         struct timespec now;
 
         clock_gettime(CLOCK_MONOTONIC, &now);
         sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
                    (unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000);
-        (void)manager_reload(manager, &fault); /* what is wrong has been logged, and the running one stays */
-        sd_notify(0, "READY=1");
+        /* What is wrong has been logged, and the running one stays. */
+        (void)manager_reload(daemon->manager, &fault);
+        ready_tell(daemon->ready, NULL);
         return 0;
 }
 
 /* SIGTERM and SIGINT end the loop, SIGHUP reloads. They are blocked: only the loop sees them. */
-static int add_signals(sd_event *event, Manager *manager) {
+static int add_signals(sd_event *event, Daemon *daemon) {
         sigset_t mask;
         int r;
 
@@ -149,7 +156,7 @@ static int add_signals(sd_event *event, Manager *manager) {
         if (r < 0)
                 return r;
 
-        return sd_event_add_signal(event, NULL, SIGHUP, on_reload, manager);
+        return sd_event_add_signal(event, NULL, SIGHUP, on_reload, daemon);
 }
 
 /* Listens on what systemd handed over; 0 in *@ret_n if that was nothing. */
@@ -192,7 +199,7 @@ static int listen_own(Manager *manager, Listener *listener) {
 }
 
 /* The journal's one line of a start, and 'systemctl status'. */
-static void tell_ready(const Manager *manager) {
+static void tell_ready(const Manager *manager, Ready *ready) {
         const char *simulated = manager->options.simulate;
         const char *level = arbitration_level_to_string(arbitration_get_level(manager->arbitration));
         size_t n = manager->model.instances.n;
@@ -205,7 +212,7 @@ static void tell_ready(const Manager *manager) {
                                n == 1 ? "" : "s", simulated ? " of the simulated host " : "", simulated ?: "",
                                level);
         log_message(LOG_INFO, "%s", status);
-        sd_notifyf(0, "READY=1\nSTATUS=%s", status);
+        ready_tell(ready, status);
 }
 
 /* And its one line of a stop; or of a restart, which looks the same from here. */
@@ -247,9 +254,11 @@ static int loop(sd_event *event) {
 static int run(const ManagerOptions *options) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         _cleanup_(manager_freep) Manager *manager = NULL;
+        _cleanup_(ready_freep) Ready *ready = NULL;
         _cleanup_(sd_event_source_unrefp) sd_event_source *watchdog = NULL;
         _cleanup_(listener_deinit) Listener listener = LISTENER_NULL(-1);
         int r, n_activated;
+        Daemon daemon;
 
         r = sd_event_new(&event); /* not the default one, which asks for its thread in every turn */
         if (r < 0)
@@ -257,7 +266,11 @@ static int run(const ManagerOptions *options) {
         r = manager_new(event, options, &manager);
         if (r < 0)
                 return r;
-        r = add_signals(event, manager);
+        r = ready_new(event, &ready);
+        if (r < 0)
+                return r;
+        daemon = (Daemon){manager, ready};
+        r = add_signals(event, &daemon);
         if (r < 0)
                 return r;
         r = watchdog_new(event, &watchdog);
@@ -275,7 +288,7 @@ static int run(const ManagerOptions *options) {
         }
 
         manager_log_problems(manager);
-        tell_ready(manager);
+        tell_ready(manager, ready);
         r = loop(event);
         tell_stopping(manager);
         return r;

@@ -223,6 +223,34 @@ class NotifyTest(harness.TestCase):
                 harness.wait_for(lambda: broker.lease(lease["leaseId"]) is None, "it ends")
                 self.assert_idle(broker)
 
+    def test_ready(self):
+        """systemd waits for it, so that is told until it gets through."""
+        for rule in ("sendmsg:READY=1:1-3:ENOBUFS", "sendmsg:READY=1:1-3:EAGAIN"):
+            with self.subTest(rule):
+                broker = pid1.Service(self.directory(), tree=tree.big_little)
+                self.addCleanup(broker.dismiss)
+                injected = faults.Faults(broker)
+                with injected.injected(rule):
+                    broker.start()
+                self.assertEqual(len(injected.fired()), 3)
+                self.assertEqual([m["STATUS"] for m in broker.messages if "READY" in m],
+                                 ["brokering 2 SPUs, host sessions: none"])
+                self.assertEqual(broker.read_log().count("cannot tell systemd that all is ready: "), 1)
+
+    def test_reloaded(self):
+        """No descriptor for it: the first socket is for saying that it reloads."""
+        broker = pid1.Service(self.directory(), tree=tree.big_little)
+        self.addCleanup(broker.dismiss)
+        injected = faults.Faults(broker)
+        broker.start()
+        broker.messages.clear()
+        with injected.injected("socket::2-4:EMFILE"):
+            broker.process.send_signal(signal.SIGHUP)
+            broker.wait_notify("RELOADING=1")
+            broker.wait_notify("READY=1")
+            self.assertEqual(len(injected.fired()), 3)
+        self.assertIn("cannot tell systemd that all is ready: Too many open files; it is told later", broker.read_log())
+
 
 if __name__ == "__main__":
     harness.main()
