@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <string.h>
 #include <syslog.h>
+#include <unistd.h>
 
 #include "libspebroker/refusal.h"
 #include "libspebroker/request.h"
@@ -54,6 +55,7 @@ static int context_new(struct spebroker **ret_context) {
                 return -ENOMEM;
 
         context->n_ref = 1;
+        context->pid = getpid();
         context->timeout_usec = SPEBROKER_TIMEOUT_USEC;
         context->waiter = WAITER_NULL;
 
@@ -248,6 +250,8 @@ int context_send(struct spebroker *context, const Call *call) {
                 request_write(call->request, writer);
         if (call->lease_id)
                 json_write_string(writer, "leaseId", call->lease_id);
+        if (call->vm)
+                json_write_string(writer, "vm", call->vm);
         if (call->cpus)
                 json_write_string(writer, "cpus", call->cpus);
         if (call->memlock_missing > 0)

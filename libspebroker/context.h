@@ -20,6 +20,7 @@ typedef struct Call {
         bool only_asks; /* changes nothing, so that it does not matter whether it was carried out */
         const struct spebroker_request *request;
         const char *lease_id;
+        const char *vm;
         const char *cpus;
         uint64_t memlock_missing; /* 0: nothing is */
         uint64_t wait_usec;
@@ -48,6 +49,7 @@ typedef struct Stream {
 
 struct spebroker {
         unsigned n_ref;
+        pid_t pid;             /* of the process that made it */
         char *path;            /* NULL: from a descriptor */
         VarlinkClient *client; /* NULL: not connected */
         Waiter waiter;         /* open once it may reconnect */

@@ -135,6 +135,22 @@ int lease_new(struct json_object *parameters, struct spebroker_lease **ret_lease
         return 0;
 }
 
+int lease_new_listed(struct json_object *lease, struct spebroker_lease **ret_lease) {
+        struct json_object *parameters;
+        int r;
+
+        parameters = json_object_new_object();
+        if (!parameters || json_object_object_add(parameters, "lease", lease) < 0) {
+                json_object_put(parameters);
+                return -ENOMEM;
+        }
+        json_object_get(lease); /* adding takes one */
+
+        r = lease_new(parameters, ret_lease);
+        json_object_put(parameters);
+        return r;
+}
+
 int lease_new_changed(const struct spebroker_lease *lease, const char *change,
                       struct spebroker_lease **ret_lease) {
         struct spebroker_lease *copy;

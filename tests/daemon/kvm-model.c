@@ -14,14 +14,17 @@
  *   feature 9, group 3, irq 0, spu 2, max 3, init 1; -1: this KVM does not have it
  *   types 8 9          of the SPUs it knows
  *   vgic 3             the versions that it can: a digit each, 0 for none
+ *   memlock N          bytes that a VM's maximum buffer sizes may come to, all VCPUs together
  *   fail-X E           call X fails with errno E: version, extension, vm, device, vcpu, target, feature,
- *                      has-irq, has-spu, has-max, has-init, set-irq, set-spu
+ *                      has-irq, has-spu, has-max, has-init, set-irq, set-spu, set-max, set-init
+ *   once-X E           likewise of a VCPU's attributes, the first time
  *
  * Each VM made leaves one byte in dev/kvm.vms. Objects are memory files, so that nothing is left behind.
  */
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -35,6 +38,7 @@
 #include <unistd.h>
 
 #include "host/kvm-abi.h"
+#include "util/buffer-size.h"
 
 #define DEVICE_SUFFIX "/dev/kvm"
 #define OBJECT_NAME   "kvm-model"
@@ -42,15 +46,25 @@
 #define FIRST_PPI     16
 #define LAST_PPI      31
 #define DEFAULT_IPA   40
+/* Of arm64's <asm/kvm.h>. */
+#define VGIC_GROUP_CTRL 4
+#define VGIC_CTRL_INIT  0
 
 typedef struct Object {
         enum { OBJECT_VM, OBJECT_VCPU, OBJECT_DEVICE } kind;
-        int vm_fd;    /* of a VCPU */
+        int vm_fd;    /* of a VCPU, and of a vGIC */
+        pid_t pid;    /* of the process that made the VM */
         bool has_gic; /* a VM */
+        bool gic_is_ready;
+        bool has_run;
         bool has_spe; /* a VCPU */
-        int irq;
+        bool is_initialised;
+        unsigned failed; /* bits: the calls that have failed once */
+        int irq;         /* a VCPU's, and a VM's: what any VCPU of it has */
         int spu;
-        char text[1024]; /* what dev/kvm said when it was opened */
+        uint64_t max;
+        uint64_t charged; /* a VM */
+        char text[1024];  /* what dev/kvm said when it was opened */
 } Object;
 
 /* Number @i after @key in @text. */
@@ -113,7 +127,7 @@ static void count_vm(const char *path) {
 }
 
 static int create_vm(const char *path, const char *text, unsigned long type) {
-        Object vm = {.kind = OBJECT_VM};
+        Object vm = {.kind = OBJECT_VM, .pid = getpid(), .spu = -1};
         long ipa = setting(text, "ipa", 0, 48);
 
         if (wanted(text, "vm"))
@@ -123,6 +137,15 @@ static int create_vm(const char *path, const char *text, unsigned long type) {
         count_vm(path);
         (void)snprintf(vm.text, sizeof(vm.text), "%s", text);
         return put_object(&vm);
+}
+
+/* KVM_CHECK_EXTENSION, of KVM as of a VM. */
+static int check_extension(const char *text, long number) {
+        if (number == KVM_CAP_ARM_PSCI_0_2)
+                return (int)setting(text, "psci", 0, 1);
+        if (number == KVM_CAP_ARM_VM_IPA_SIZE)
+                return (int)setting(text, "ipa", 0, 48);
+        return number == setting(text, "capability", 0, -1) ? (int)setting(text, "capability", 1, 1) : 0;
 }
 
 static int device_ioctl(int fd, const char *path, unsigned long request, void *argument) {
@@ -138,12 +161,7 @@ static int device_ioctl(int fd, const char *path, unsigned long request, void *a
         case KVM_CHECK_EXTENSION:
                 if (wanted(text, "extension"))
                         return fail(wanted(text, "extension"));
-                if (number == KVM_CAP_ARM_PSCI_0_2)
-                        return (int)setting(text, "psci", 0, 1);
-                if (number == KVM_CAP_ARM_VM_IPA_SIZE)
-                        return (int)setting(text, "ipa", 0, 48);
-                return number == setting(text, "capability", 0, -1) ? (int)setting(text, "capability", 1, 1)
-                                                                    : 0;
+                return check_extension(text, number);
         case KVM_CREATE_VM:
                 return create_vm(path, text, (uintptr_t)argument);
         default:
@@ -161,7 +179,7 @@ static bool has_vgic(long vgic, unsigned version) {
 
 static int create_device(int fd, Object *vm, struct kvm_create_device *create) {
         unsigned version = create->type == KVM_DEV_TYPE_ARM_VGIC_V3 ? 3 : 2;
-        Object device = {.kind = OBJECT_DEVICE};
+        Object device = {.kind = OBJECT_DEVICE, .vm_fd = fd};
         int made;
 
         if (wanted(vm->text, "device"))
@@ -176,10 +194,30 @@ static int create_device(int fd, Object *vm, struct kvm_create_device *create) {
         return set_object(fd, vm);
 }
 
+/* A vGIC has attributes of its own, some of them by the numbers of SPE's. */
+static int device_attribute(const Object *device, bool set, const struct kvm_device_attr *attribute) {
+        Object vm;
+
+        if (!set)
+                return 0;
+        if (attribute->group != VGIC_GROUP_CTRL || attribute->attr != VGIC_CTRL_INIT)
+                return fail(ENXIO);
+        if (!get_object(device->vm_fd, &vm))
+                return fail(EIO);
+        vm.gic_is_ready = true;
+        return set_object(device->vm_fd, &vm);
+}
+
 static int vm_ioctl(int fd, Object *vm, unsigned long request, void *argument) {
         Object vcpu = {.kind = OBJECT_VCPU, .vm_fd = fd, .spu = -1};
 
+        if (vm->pid != getpid())
+                return fail(EIO);
         switch (request) {
+        case KVM_CHECK_EXTENSION:
+                if (wanted(vm->text, "extension"))
+                        return fail(wanted(vm->text, "extension"));
+                return check_extension(vm->text, (long)(uintptr_t)argument);
         case KVM_CREATE_DEVICE:
                 return create_device(fd, vm, argument);
         case KVM_CREATE_VCPU:
@@ -215,38 +253,97 @@ static int vcpu_init(int fd, Object *vcpu, const KvmVcpuInit *init) {
         return set_object(fd, vcpu);
 }
 
-static int set_irq(int fd, Object *vcpu, const int *value) {
-        Object vm;
+/* --- Attributes: what v6 12/35 to 15/35 and 33/35 say of each in each state; of INIT v5 34/38 --- */
 
-        if (!vcpu->has_spe)
-                return fail(ENODEV);
+static int set_irq(int fd, Object *vcpu, Object *vm, const int *value) {
+        if (vcpu->is_initialised || vcpu->irq)
+                return fail(EBUSY);
         if (!value)
                 return fail(EFAULT);
-        if (!get_object(vcpu->vm_fd, &vm) || !vm.has_gic || *value < FIRST_PPI || *value > LAST_PPI)
+        if (!vm->has_gic || *value < FIRST_PPI || *value > LAST_PPI || (vm->irq && vm->irq != *value))
                 return fail(EINVAL);
-        if (vcpu->irq)
-                return fail(EBUSY);
-        vcpu->irq = *value;
+        vcpu->irq = vm->irq = *value;
         return set_object(fd, vcpu);
 }
 
-static int set_spu(int fd, Object *vcpu, const int *value) {
-        if (!vcpu->has_spe)
-                return fail(ENODEV);
+static bool knows_spu(const char *text, int wanted_type) {
+        long type;
+
+        for (unsigned i = 0; (type = setting(text, "types", i, -1)) >= 0; i++)
+                if (type == wanted_type)
+                        return true;
+        return false;
+}
+
+static int set_spu(int fd, Object *vcpu, Object *vm, const int *value) {
+        if (vcpu->is_initialised || vm->has_run)
+                return fail(EBUSY);
         if (!value)
                 return fail(EFAULT);
-        if (vcpu->spu >= 0 && vcpu->spu != *value)
+        if (vm->spu >= 0 && vm->spu != *value)
                 return fail(EINVAL);
-        for (unsigned i = 0;; i++) {
-                long type = setting(vcpu->text, "types", i, -1);
-
-                if (type < 0)
-                        return fail(ENXIO);
-                if (type == *value)
-                        break;
-        }
-        vcpu->spu = *value;
+        if (!knows_spu(vcpu->text, *value))
+                return fail(ENXIO);
+        vcpu->spu = vm->spu = *value;
         return set_object(fd, vcpu);
+}
+
+static int set_max(int fd, Object *vcpu, Object *vm, const uint64_t *value) {
+        long memlock = setting(vcpu->text, "memlock", 0, LONG_MAX);
+
+        if (vm->has_run)
+                return fail(EBUSY);
+        if (!value)
+                return fail(EFAULT);
+        if (!buffer_size_is_representable(*value))
+                return fail(EDOM);
+        if (vm->max && vm->max != *value)
+                return fail(EINVAL);
+        if (vm->charged + *value > (uint64_t)memlock)
+                return fail(ENOMEM);
+        vm->charged += *value;
+        vcpu->max = vm->max = *value;
+        return set_object(fd, vcpu);
+}
+
+static int set_init(int fd, Object *vcpu, const Object *vm) {
+        if (vcpu->is_initialised)
+                return fail(EBUSY);
+        if (!vcpu->irq || !vm->gic_is_ready)
+                return fail(ENXIO);
+        vcpu->is_initialised = true;
+        return set_object(fd, vcpu);
+}
+
+static int set_attribute(int fd, Object *vcpu, unsigned which, void *value) {
+        Object vm;
+        int r;
+
+        if (!vcpu->has_spe)
+                return fail(ENODEV);
+        if (!get_object(vcpu->vm_fd, &vm))
+                return fail(EIO);
+        r = which == 0   ? set_irq(fd, vcpu, &vm, value)
+            : which == 1 ? set_spu(fd, vcpu, &vm, value)
+            : which == 2 ? set_max(fd, vcpu, &vm, value)
+                         : set_init(fd, vcpu, &vm);
+        return r == 0 ? set_object(vcpu->vm_fd, &vm) : r;
+}
+
+/* The errno that the text wants of this call, the first time or always; or 0. */
+static int wanted_of(int fd, Object *vcpu, const char *name, bool set, unsigned which) {
+        unsigned bit = 1U << (2 * which + set);
+        char call[16], key[32];
+        int error;
+
+        (void)snprintf(call, sizeof(call), "%s-%s", set ? "set" : "has", name);
+        (void)snprintf(key, sizeof(key), "once-%s", call);
+        error = (int)setting(vcpu->text, key, 0, 0);
+        if (error && !(vcpu->failed & bit)) {
+                vcpu->failed |= bit;
+                return set_object(fd, vcpu) == 0 ? error : EIO;
+        }
+        return wanted(vcpu->text, call);
 }
 
 static int vcpu_attribute(int fd, Object *vcpu, bool set, const struct kvm_device_attr *attribute) {
@@ -257,27 +354,47 @@ static int vcpu_attribute(int fd, Object *vcpu, bool set, const struct kvm_devic
         if ((long)attribute->group != setting(vcpu->text, "group", 0, -1))
                 return fail(ENXIO);
         for (unsigned i = 0; i < sizeof(names) / sizeof(*names); i++) {
-                char call[16];
+                int error;
 
                 if ((long)attribute->attr != setting(vcpu->text, names[i], 0, -1))
                         continue;
-                (void)snprintf(call, sizeof(call), "%s-%s", set ? "set" : "has", names[i]);
-                if (wanted(vcpu->text, call))
-                        return fail(wanted(vcpu->text, call));
+                error = wanted_of(fd, vcpu, names[i], set, i);
+                if (error)
+                        return fail(error);
                 if (!set)
                         return vcpu->has_spe ? 0 : fail(ENXIO);
-                return i == 0 ? set_irq(fd, vcpu, value) : i == 1 ? set_spu(fd, vcpu, value) : fail(EPERM);
+                return set_attribute(fd, vcpu, i, value);
         }
         return fail(ENXIO);
 }
 
+static int vcpu_run(Object *vcpu) {
+        Object vm;
+
+        if (!get_object(vcpu->vm_fd, &vm))
+                return fail(EIO);
+        if (vcpu->has_spe && !vcpu->is_initialised)
+                return fail(EINVAL);
+        vm.has_run = true;
+        return set_object(vcpu->vm_fd, &vm);
+}
+
 static int vcpu_ioctl(int fd, Object *vcpu, unsigned long request, void *argument) {
+        Object vm;
+
+        if (!get_object(vcpu->vm_fd, &vm) || vm.pid != getpid())
+                return fail(EIO);
         switch (request) {
         case KVM_ABI_VCPU_INIT:
                 return vcpu_init(fd, vcpu, argument);
+        case KVM_GET_MP_STATE:
+                *(struct kvm_mp_state *)argument = (struct kvm_mp_state){.mp_state = KVM_MP_STATE_RUNNABLE};
+                return 0;
         case KVM_HAS_DEVICE_ATTR:
         case KVM_SET_DEVICE_ATTR:
                 return vcpu_attribute(fd, vcpu, request == KVM_SET_DEVICE_ATTR, argument);
+        case KVM_RUN:
+                return vcpu_run(vcpu);
         default:
                 return fail(ENOTTY);
         }
@@ -311,5 +428,7 @@ __attribute__((__visibility__("default"))) int ioctl(int fd, unsigned long reque
                 return vm_ioctl(fd, &object, request, argument);
         if (object.kind == OBJECT_VCPU)
                 return vcpu_ioctl(fd, &object, request, argument);
+        if (request == KVM_HAS_DEVICE_ATTR || request == KVM_SET_DEVICE_ATTR)
+                return device_attribute(&object, request == KVM_SET_DEVICE_ATTR, argument);
         return fail(ENOTTY);
 }

@@ -37,6 +37,7 @@ static const struct {
         {"epoll_ctl", SYS_epoll_ctl},
         {"exit_group", SYS_exit_group},
         {"fcntl", SYS_fcntl},
+        {"getpid", SYS_getpid},
         {"getrandom", SYS_getrandom},
         {"getsockopt", SYS_getsockopt},
         {"madvise", SYS_madvise},

@@ -61,7 +61,7 @@ class TestInstalled(harness.TestCase):
         version = run("pkg-config", "--modversion", "spebroker",
                       env=os.environ | {"PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig")}).strip()
         files = {str(path.relative_to(prefix)) for path in prefix.rglob("*") if not path.is_dir()}
-        for name in ("include/spebroker/spebroker.h", "lib/libspebroker.so", "lib/libspebroker.so.0",
+        for name in ("include/spebroker/spebroker.h", "include/spebroker/kvm.h", "lib/libspebroker.so", "lib/libspebroker.so.0",
                      f"lib/libspebroker.so.{version}", "lib/pkgconfig/spebroker.pc",
                      "lib/cmake/spebroker/spebroker-config.cmake"):
             self.assertIn(name, files)

@@ -38,8 +38,8 @@ def documented():
 
 # What every run of a phase needs; the others depend on the allocator, and on who is faster.
 ALWAYS = {
-    "connect": ["socket", "setsockopt", "connect", "close", "getrandom", "fcntl"],
-    "descriptor": ["getsockopt", "fcntl", "getrandom"],
+    "connect": ["getpid", "socket", "setsockopt", "connect", "close", "getrandom", "fcntl"],
+    "descriptor": ["getpid", "getsockopt", "fcntl", "getrandom"],
     "calls": ["sendto", "recvfrom", "close"],
     "lost": ["sendto", "recvfrom", "close"],
     "switch": ["epoll_create1", "timerfd_create", "epoll_ctl"],
