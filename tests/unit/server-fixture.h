@@ -36,6 +36,7 @@ static const char fixture_idl[] = "interface org.example.test\n"
                                   "method Big(size: int) -> (text: string)\n"
                                   "method Finish(text: string) -> ()\n"
                                   "method Slow(usec: int) -> ()\n"
+                                  "method Parts(n: int, size: int, usec: ?int) -> (parts: []string)\n"
                                   "method FreeServer() -> ()\n"
                                   "error Refused (text: string)\n"
                                   "error Bare ()\n";
@@ -55,6 +56,10 @@ typedef struct Fixture {
         unsigned n_closed_by_free; /* when varlink_server_free() returned to a handler */
         unsigned n_drained;
         unsigned n_handled;
+
+        unsigned n_parts;     /* that were written */
+        unsigned n_unwritten; /* replies in parts that have been begun, and are not through */
+        unsigned n_unwritten_max;
 } Fixture;
 
 static inline void pump(Fixture *f) {
@@ -75,6 +80,14 @@ static inline int on_echo(VarlinkCall *call, struct json_object *parameters, voi
         json_write_string(varlink_call_reply(call, false), "text", get_string(parameters, "text"));
         varlink_call_send(call);
         return 0;
+}
+
+/* Of the processor's time. */
+static inline void spend(uint64_t usec) {
+        uint64_t end = clock_cpu_usec() + usec;
+
+        while (clock_cpu_usec() < end)
+                ;
 }
 
 static inline int on_empty(VarlinkCall *call, _unused_ struct json_object *parameters, void *userdata) {
@@ -155,17 +168,71 @@ static inline void finish_later(Fixture *f, const char *text, bool continues) {
         varlink_call_send(call);
 }
 
-/* Answers the pending call of another connection, then its own. */
 /* Takes its time, and nobody else can have any of it. */
 static inline int on_slow(VarlinkCall *call, struct json_object *parameters, void *userdata) {
-        uint64_t end = clock_now_usec() + (uint64_t)get_int(parameters, "usec");
-
-        while (clock_now_usec() < end)
-                ;
+        spend((uint64_t)get_int(parameters, "usec"));
         ((Fixture *)userdata)->n_handled++;
         return varlink_call_reply_empty(call);
 }
 
+/* A reply in parts. */
+typedef struct Parts {
+        Fixture *fixture;
+        int64_t n; /* that are left */
+        size_t size;
+        uint64_t usec; /* that each takes */
+} Parts;
+
+static inline void parts_free(Parts *parts) {
+        parts->fixture->n_unwritten--;
+        free(parts);
+}
+
+static inline void on_parts_closed(_unused_ VarlinkCall *call, void *userdata) {
+        Parts *parts = userdata;
+
+        parts->fixture->n_closed++;
+        parts_free(parts);
+}
+
+/* Strings of the alphabet's letters in turn. */
+static inline void on_part(VarlinkCall *call, void *userdata) {
+        JsonWriter *w = varlink_call_get_writer(call);
+        char text[BIG_MAX];
+        Parts *parts = userdata;
+
+        assert_true(parts->size <= sizeof(text));
+        spend(parts->usec);
+        memset(text, (int)('a' + parts->n % 26), parts->size);
+        json_write_string_n(w, NULL, text, parts->size);
+        parts->fixture->n_parts++;
+        if (--parts->n > 0)
+                return;
+
+        parts_free(parts);
+        json_write_array_end(w);
+        varlink_call_send(call);
+}
+
+static inline int on_parts(VarlinkCall *call, struct json_object *parameters, void *userdata) {
+        Parts *parts = malloc(sizeof(*parts));
+        Fixture *f = userdata;
+
+        assert_non_null(parts);
+        *parts = (Parts){.fixture = f,
+                         .n = get_int(parameters, "n"),
+                         .size = (size_t)get_int(parameters, "size"),
+                         .usec = (uint64_t)get_int(parameters, "usec")};
+        if (++f->n_unwritten > f->n_unwritten_max)
+                f->n_unwritten_max = f->n_unwritten;
+        f->n_handled++;
+        json_write_array_begin(varlink_call_reply(call, false), "parts");
+        varlink_call_watch(call, on_parts_closed, NULL, parts);
+        varlink_call_write_in_parts(call, on_part);
+        return 0;
+}
+
+/* Answers the pending call of another connection, then its own. */
 static inline int on_finish(VarlinkCall *call, struct json_object *parameters, void *userdata) {
         finish_later(userdata, get_string(parameters, "text"), false);
         return varlink_call_reply_empty(call);
@@ -191,6 +258,7 @@ static const VarlinkMethod fixture_methods[] = {
         {.name = "Big", .handler = on_big},
         {.name = "Finish", .handler = on_finish},
         {.name = "Slow", .handler = on_slow},
+        {.name = "Parts", .handler = on_parts},
         {.name = "FreeServer", .handler = on_free_server},
 };
 

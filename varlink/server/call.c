@@ -5,8 +5,9 @@
  * parameters against the IDL; the reply is written straight into the connection's output. Nothing here does
  * I/O or runs a callback other than the handler.
  *
- * Invariant: a message enters the output whole or not at all. A handler that fails after beginning a reply,
- * a reply that outgrows the limit, a reply to a oneway call: the bytes are taken back.
+ * Invariant: a message leaves whole or not at all; the output of a call that is being written is not sent. A
+ * handler that fails after beginning a reply, a reply that outgrows the limit, a reply to a oneway call: the
+ * bytes are taken back.
  */
 
 #include <assert.h>
@@ -149,7 +150,7 @@ int call_dispatch(VarlinkCall *call, const char *message, size_t n) {
         server->counters.calls++;
 
         r = call_run(call, envelope.method);
-        if (r == 0 && call->writing)
+        if (r == 0 && call->writing && !call->part)
                 r = -ENOTRECOVERABLE; /* begun and not sent: half a message must not get out */
         if (r != 0 && call->active)
                 varlink_call_system_error(call, error_fold(r));
@@ -178,6 +179,7 @@ static JsonWriter *call_begin(VarlinkCall *call, const char *error, bool continu
                 output_truncate(out, call->reply_at);
 
         call->writing = true;
+        call->part = NULL;
         call->continues = continues;
         call->error = error;
         call->reply_at = buffer_pending(out);
@@ -225,6 +227,7 @@ void varlink_call_send(VarlinkCall *call) {
         assert(call->writing);
 
         call->writing = false;
+        call->part = NULL;
         r = call_finish_message(call);
         if (call->error)
                 connection->server->counters.errors++;
@@ -282,6 +285,18 @@ bool varlink_call_wants_more(const VarlinkCall *call) {
 
 size_t varlink_call_get_backlog(const VarlinkCall *call) {
         return buffer_pending(&call->connection->out);
+}
+
+JsonWriter *varlink_call_get_writer(VarlinkCall *call) {
+        assert(call->writing);
+
+        return &call->writer;
+}
+
+void varlink_call_write_in_parts(VarlinkCall *call, VarlinkCallFn part) {
+        assert(call->writing);
+
+        call->part = part;
 }
 
 void varlink_call_watch(VarlinkCall *call, VarlinkCallFn closed, VarlinkCallFn drained, void *userdata) {

@@ -27,6 +27,7 @@ struct VarlinkCall {
         size_t parameters_at;   /* first pending byte of the output */
         size_t members_at;
 
+        VarlinkCallFn part; /* goes on with the reply; NULL: it is not being written in parts */
         VarlinkCallFn closed;
         VarlinkCallFn drained;
         void *userdata;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A peer's socket. One turn (turns.c) is one read, the complete messages in it one after the other (bounded,
- * so that nobody starves the others), one write of all their replies. Work that is left over gets another
- * turn.
+ * A peer's socket. One turn (turns.c) is one read, the complete messages in it one after the other, one write
+ * of their replies; or some more of a reply that is written in parts. All of it is bounded, so that nobody
+ * starves the others. Work that is left over gets another turn.
  *
  * Reads go to a chunk that all connections share, and are processed there; only what is left (half a message,
  * calls behind a pending one) is copied to the connection. Storage for output is lent by the server and
@@ -83,11 +83,11 @@ static size_t connection_process(Connection *connection, unsigned calls_max, con
         return done;
 }
 
-static void connection_process_buffered(Connection *connection, unsigned calls_max) {
+static void connection_process_buffered(Connection *connection, const TurnLimits *limits) {
         Buffer *in = &connection->in;
         size_t done;
 
-        done = connection_process(connection, calls_max, in->data + in->start, buffer_pending(in),
+        done = connection_process(connection, limits->calls, in->data + in->start, buffer_pending(in),
                                   connection->scanned, &connection->scanned);
         buffer_consume(in, done);
         if (buffer_pending(in) == 0)
@@ -95,18 +95,19 @@ static void connection_process_buffered(Connection *connection, unsigned calls_m
 }
 
 /* What was read goes behind what is buffered; without anything buffered it is processed where it is. */
-static int connection_received(Connection *connection, unsigned calls_max, const char *chunk, size_t n) {
+static int connection_received(Connection *connection, const TurnLimits *limits, const char *chunk,
+                               size_t n) {
         size_t done;
         int r;
 
         if (buffer_pending(&connection->in) > 0) {
                 r = buffer_append(&connection->in, chunk, n);
                 if (r == 0)
-                        connection_process_buffered(connection, calls_max);
+                        connection_process_buffered(connection, limits);
                 return r;
         }
 
-        done = connection_process(connection, calls_max, chunk, n, 0, &connection->scanned);
+        done = connection_process(connection, limits->calls, chunk, n, 0, &connection->scanned);
         return buffer_append(&connection->in, chunk + done, n - done);
 }
 
@@ -115,17 +116,17 @@ static int connection_received(Connection *connection, unsigned calls_max, const
  * file, which is told before it is read, and not behind descriptors that the peer attached, where the kernel
  * stops. Without room for them it drops those. After half a message it is worth another look.
  */
-static void connection_read(Connection *connection, unsigned calls_max) {
-        struct iovec iov = {.iov_base = connection->server->chunk, .iov_len = SERVER_CHUNK_SIZE};
+static void connection_read(Connection *connection, const TurnLimits *limits) {
+        struct iovec iov = {.iov_base = connection->server->chunk, .iov_len = limits->read_size};
         struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
         const char *chunk = connection->server->chunk;
         ssize_t n;
 
         n = recvmsg(connection->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         if (n > 0) {
-                connection->readable = n == SERVER_CHUNK_SIZE || chunk[n - 1] != '\0' || connection->ending ||
-                                       (message.msg_flags & MSG_CTRUNC);
-                if (connection_received(connection, calls_max, chunk, (size_t)n) < 0)
+                connection->readable = (size_t)n == limits->read_size || chunk[n - 1] != '\0' ||
+                                       connection->ending || (message.msg_flags & MSG_CTRUNC);
+                if (connection_received(connection, limits, chunk, (size_t)n) < 0)
                         connection_close(connection);
         } else if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 connection->readable = errno == EINTR;
@@ -177,11 +178,26 @@ void connection_output_ready(Connection *connection, int error) {
                 turns_queue(&connection->server->turns, connection);
 }
 
+bool connection_is_writing(const Connection *connection) {
+        return connection->call.part;
+}
+
+/* There is something to send: not half a message. */
+static bool connection_has_output(const Connection *connection) {
+        return buffer_pending(&connection->out) > 0 && !connection_is_writing(connection);
+}
+
+bool connection_is_midway(const Connection *connection) {
+        return connection_is_writing(connection) ||
+               (connection->writable && buffer_pending(&connection->out) > OUTPUT_MARK);
+}
+
 /*
- * Sends what the socket takes at once. Returns true if that was the last of it. That the socket takes more is
- * told only after it has taken none; a send that was cut short, or interrupted, is worth another.
+ * Sends what the socket takes at once, and the turn allows. Returns true if that was the last of it. That the
+ * socket takes more is told only after it has taken none; a send that was cut short, or interrupted, is worth
+ * another.
  */
-static bool connection_flush(Connection *connection) {
+static bool connection_flush(Connection *connection, size_t size) {
         Buffer *out = &connection->out;
         size_t pending = buffer_pending(out);
         ssize_t n;
@@ -195,8 +211,11 @@ static bool connection_flush(Connection *connection) {
                         connection_return_output(connection); /* a oneway call wrote and took back */
                 return false;
         }
+        if (!connection_has_output(connection))
+                return false;
 
-        n = send(connection->fd, out->data + out->start, pending, MSG_DONTWAIT | MSG_NOSIGNAL);
+        n = send(connection->fd, out->data + out->start, pending < size ? pending : size,
+                 MSG_DONTWAIT | MSG_NOSIGNAL);
         connection->writable = n >= 0 || errno == EINTR;
         if (n < 0) {
                 if (errno == EPIPE || errno == ECONNRESET)
@@ -254,7 +273,7 @@ static bool connection_is_over(const Connection *connection) {
 }
 
 static int connection_update_events(Connection *connection) {
-        bool output = buffer_pending(&connection->out) > 0;
+        bool output = connection_has_output(connection);
         int r;
 
         if (output == connection->awaits_output)
@@ -269,7 +288,8 @@ static int connection_update_events(Connection *connection) {
 
 /* It can go on by itself. */
 static bool connection_is_ready(const Connection *connection) {
-        return (connection->writable && buffer_pending(&connection->out) > 0) ||
+        return connection_is_writing(connection) ||
+               (connection->writable && connection_has_output(connection)) ||
                (connection_may_process(connection) &&
                 (connection_has_input(connection) || connection->readable));
 }
@@ -295,11 +315,11 @@ static void connection_note_half(Connection *connection) {
 }
 
 /* The end of every turn: sends, tells, and decides what the connection waits for now. */
-static void connection_finish_turn(Connection *connection) {
+static void connection_finish_turn(Connection *connection, const TurnLimits *limits) {
         if (connection->closed)
                 return;
 
-        if (connection_flush(connection) && connection->call.drained)
+        if (connection_flush(connection, limits->write_size) && connection->call.drained)
                 connection->call.drained(&connection->call, connection->call.userdata);
         connection->in_turn = false;
 
@@ -316,21 +336,30 @@ static void connection_finish_turn(Connection *connection) {
         connection_note_half(connection);
 }
 
-void connection_turn(Connection *connection, unsigned calls_max) {
+static void connection_go_on_writing(Connection *connection, unsigned parts_max) {
+        VarlinkCall *call = &connection->call;
+
+        for (unsigned i = 0; i < parts_max && call->part && !connection->write_closed; i++)
+                call->part(call, call->userdata);
+}
+
+void connection_turn(Connection *connection, const TurnLimits *limits) {
         connection->in_turn = true;
         if (connection->hung_up)
                 connection_discard_output(connection);
-        if (connection_may_process(connection)) {
+        if (connection_is_writing(connection))
+                connection_go_on_writing(connection, limits->calls);
+        else if (connection_may_process(connection)) {
                 if (connection_has_input(connection))
-                        connection_process_buffered(connection, calls_max);
+                        connection_process_buffered(connection, limits);
                 else if (connection->readable)
-                        connection_read(connection, calls_max);
+                        connection_read(connection, limits);
         }
         /* What comes next from a peer that is gone is the end, which takes no turn of its own. */
         if (connection->hung_up && connection->readable && connection_may_process(connection) &&
             !connection_has_input(connection))
-                connection_read(connection, calls_max);
-        connection_finish_turn(connection);
+                connection_read(connection, limits);
+        connection_finish_turn(connection, limits);
 }
 
 void connection_notify(Connection *connection, uint32_t events) {

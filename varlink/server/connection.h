@@ -45,6 +45,13 @@ typedef struct Connection {
         bool closed : 1;
 } Connection;
 
+/* How much is done in one turn. */
+typedef struct TurnLimits {
+        unsigned calls;    /* as many calls, or parts of a reply that is written in parts */
+        size_t read_size;  /* bytes of input, SERVER_CHUNK_SIZE at most */
+        size_t write_size; /* and of output */
+} TurnLimits;
+
 /* Who has connected @fd; pidfd and groups are left for connection_get_peer(). */
 int peer_read(int fd, VarlinkPeer *ret_peer);
 
@@ -60,8 +67,12 @@ void connection_destroy(Connection *connection);
 
 /* What the kernel says of its socket, which it says once. */
 void connection_notify(Connection *connection, uint32_t events);
-/* One round of work without waiting for the socket: @calls_max calls, output, what follows from them. */
-void connection_turn(Connection *connection, unsigned calls_max);
+/* One round of work without waiting for the socket: calls, output, what follows from them. */
+void connection_turn(Connection *connection, const TurnLimits *limits);
+/* In the midst of a reply that is written in parts. */
+bool connection_is_writing(const Connection *connection);
+/* In the midst of a long reply, which is being written, or sent as fast as the socket takes it. */
+bool connection_is_midway(const Connection *connection);
 
 /* Closes the connection if its half message came before @before_usec; true if there is a younger one. */
 bool connection_check_half(Connection *connection, uint64_t before_usec);

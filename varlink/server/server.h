@@ -7,9 +7,9 @@
  *
  * A connection processes one call at a time, in order; calls behind it wait unread in its buffer. All
  * complete messages of one read are answered before one write (bounded per turn, so that no connection
- * starves another). Nothing is read from a connection while its output is above a mark: a slow reader slows
- * itself. Anything malformed closes the connection. A handler's negative return is answered with
- * io.systemd.System (errno) and ends nothing else.
+ * starves another, and a long reply may be written in several). Nothing is read from a connection while its
+ * output is above a mark: a slow reader slows itself. Anything malformed closes the connection. A handler's
+ * negative return is answered with io.systemd.System (errno) and ends nothing else.
  *
  * Also served: org.varlink.service, and the errors MethodNotFound (full name), InterfaceNotFound,
  * InvalidParameter (bare field name), ExpectedMore.
@@ -131,6 +131,9 @@ JsonWriter *varlink_call_error(VarlinkCall *call, const char *error);
 /* Ends the message. A message that could not be built (no memory, over output_max) closes the connection. */
 void varlink_call_send(VarlinkCall *call);
 
+/* The writer of a reply that has been begun, and not sent. */
+JsonWriter *varlink_call_get_writer(VarlinkCall *call);
+
 /* The usual answers in one call each; all are final. They return 0, so that a handler can return them. */
 int varlink_call_reply_empty(VarlinkCall *call);
 int varlink_call_invalid_parameter(VarlinkCall *call, const char *parameter);
@@ -147,3 +150,10 @@ int varlink_call_system_error(VarlinkCall *call, int error);
  */
 typedef void (*VarlinkCallFn)(VarlinkCall *call, void *userdata);
 void varlink_call_watch(VarlinkCall *call, VarlinkCallFn closed, VarlinkCallFn drained, void *userdata);
+
+/*
+ * For a reply that takes longer to write than others should wait. It has been begun: in each of the turns
+ * that follow @part, with the userdata of varlink_call_watch(), writes some more of it, until it sends it.
+ * Nothing of it leaves before, and nothing else may be said on this call meanwhile.
+ */
+void varlink_call_write_in_parts(VarlinkCall *call, VarlinkCallFn part);

@@ -11,11 +11,14 @@
  * it only when its turn comes there and it has nothing to do. So a user who asks for one thing now and then
  * waits for the turn that is running, and nobody can be fresh all the time at the expense of others.
  *
- * One turn is one connection's, of TURN_CALLS_MAX calls at most; of one, while there are several users, so
- * that a turn is short. Between two of them the loop sees to everything else.
+ * One turn is one connection's, of so many calls and bytes at most; of few, while there are several users, so
+ * that a turn is short. Between two of them the loop sees to everything else. A connection in the midst of a
+ * long reply, which takes several turns, is its user's next one: so of each user there is one such reply, and
+ * its storage, at a time, but for what peers leave unread.
  *
- * A call is not interrupted, and some take long. So where there are other users, one whose turn was long
- * rests for a multiple of it: whoever comes then is served at once most of the time.
+ * A call is not interrupted, and some take long. So where there are other users, one whose turn was long, or
+ * the turns of one reply in sum, rests for a multiple of it: whoever comes then is served at once most of the
+ * time.
  */
 
 #include "varlink/server/turns.h"
@@ -29,9 +32,9 @@
 #include "util/clock.h"
 #include "varlink/server/server-private.h"
 
-/* Calls answered in one turn; the others wait for the next. */
-#define TURN_CALLS_MAX        16U
-#define TURN_CALLS_MAX_SHARED 1U
+/* What is done in one turn; the rest waits for the next. */
+static const TurnLimits turn_alone = {.calls = 16, .read_size = SERVER_CHUNK_SIZE, .write_size = SIZE_MAX};
+static const TurnLimits turn_shared = {.calls = 1, .read_size = 8U * 1024U, .write_size = 32U * 1024U};
 /* So long after the last time that another user was served. */
 #define SHARED_USEC UINT64_C(100000)
 
@@ -87,7 +90,10 @@ void turns_queue(Turns *turns, Connection *connection) {
                 return;
 
         connection->queued = true;
-        TAILQ_INSERT_TAIL(&user->ready, connection, ready_link);
+        if (connection_is_midway(connection))
+                TAILQ_INSERT_HEAD(&user->ready, connection, ready_link);
+        else
+                TAILQ_INSERT_TAIL(&user->ready, connection, ready_link);
         user->n_ready++;
         if (user->place == USER_RESTS)
                 return;
@@ -138,7 +144,7 @@ static bool turns_are_shared(const VarlinkServer *server, uint64_t now_usec) {
         return server->users.n_items > 1 || now_usec < server->turns.shared_until_usec;
 }
 
-static unsigned turns_calls_max(VarlinkServer *server, uid_t uid) {
+static const TurnLimits *turns_limits(VarlinkServer *server, uid_t uid) {
         Turns *turns = &server->turns;
         uint64_t now = 0;
 
@@ -146,7 +152,7 @@ static unsigned turns_calls_max(VarlinkServer *server, uid_t uid) {
         if (uid != turns->last_uid && turns->last_uid != (uid_t)-1)
                 turns->shared_until_usec = now + SHARED_USEC;
         turns->last_uid = uid;
-        return turns_are_shared(server, now) ? TURN_CALLS_MAX_SHARED : TURN_CALLS_MAX;
+        return turns_are_shared(server, now) ? &turn_shared : &turn_alone;
 }
 
 static void turns_arm(Turns *turns) {
@@ -179,7 +185,8 @@ static int turns_on_rested(_unused_ sd_event_source *source, _unused_ uint64_t u
         return 0;
 }
 
-/* After a turn of @user that took @took_usec. Without others there is nobody to rest for. */
+/* After a turn of @user, or those of one reply, that took @took_usec. Without others there is nobody to rest
+ * for. */
 static void turns_let_rest(VarlinkServer *server, User *user, uint64_t took_usec) {
         uint64_t rest_usec = took_usec * REST_FACTOR, now_usec;
         Turns *turns = &server->turns;
@@ -197,12 +204,20 @@ static void turns_let_rest(VarlinkServer *server, User *user, uint64_t took_usec
 
 /* Its user is gone if that was the end of the last connection. */
 static void turns_serve(VarlinkServer *server, Connection *connection) {
-        unsigned calls_max = turns_calls_max(server, connection->peer.uid);
+        const TurnLimits *limits = turns_limits(server, connection->peer.uid);
         uint64_t begin = clock_cpu_usec();
+        User *user;
 
-        connection_turn(connection, calls_max);
-        if (connection->user)
-                turns_let_rest(server, connection->user, clock_cpu_usec() - begin);
+        connection_turn(connection, limits);
+        user = connection->user;
+        if (!user)
+                return;
+
+        user->took_usec += clock_cpu_usec() - begin;
+        if (connection_is_writing(connection))
+                return;
+        turns_let_rest(server, user, user->took_usec);
+        user->took_usec = 0;
 }
 
 /* What the sockets have to say. */

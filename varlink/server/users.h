@@ -25,6 +25,7 @@ typedef struct User {
         size_t bytes; /* of storage, on all of them */
         UserPlace place;
         TAILQ_ENTRY(User) place_link;
+        uint64_t took_usec;                             /* by its turns since a reply in parts was begun */
         uint64_t rests_until_usec;                      /* CLOCK_MONOTONIC */
         TAILQ_HEAD(ReadyConnections, Connection) ready; /* have something to do */
         unsigned n_ready;
