@@ -75,13 +75,12 @@ void encode_lease(JsonWriter *w, const char *key, const Lease *lease) {
         json_write_object_end(w);
 }
 
-void encode_leases(JsonWriter *w, const Manager *manager, const char *vm) {
+void encode_leases(JsonWriter *w, const Manager *manager) {
         const Lease *lease;
 
         json_write_array_begin(w, "leases");
         TAILQ_FOREACH(lease, &manager->leases.all, link)
-                if (!vm || strcmp(vm, lease->request.vm) == 0)
-                        encode_lease(w, NULL, lease);
+                encode_lease(w, NULL, lease);
         json_write_array_end(w);
 }
 

@@ -21,8 +21,8 @@
 /* For members that not every object has. */
 void encode_int_or_null(JsonWriter *w, const char *key, bool there, uint64_t value);
 void encode_lease(JsonWriter *w, const char *key, const Lease *lease);
-/* "leases": all, or those of @vm. */
-void encode_leases(JsonWriter *w, const Manager *manager, const char *vm);
+/* "leases": all. */
+void encode_leases(JsonWriter *w, const Manager *manager);
 void encode_instance(JsonWriter *w, const char *key, const Manager *manager, const Instance *instance);
 /* "instances": all. */
 void encode_instances(JsonWriter *w, const Manager *manager);

@@ -60,7 +60,7 @@ static void send_snapshot(Watch *watch) {
 
         json_write_object_begin(w, "snapshot");
         encode_instances(w, watch->manager);
-        encode_leases(w, watch->manager, NULL);
+        encode_leases(w, watch->manager);
         encode_sessions(w, watch->manager);
         json_write_object_end(w);
         event_end(watch, w);

@@ -16,6 +16,7 @@
 
 #include "broker/end.h"
 #include "broker/events.h"
+#include "broker/lease-walk.h"
 #include "broker/manager.h"
 
 /* The bucket of a whole id. */
@@ -35,6 +36,7 @@ void lease_table_init(LeaseTable *table) {
         LIST_INIT(&table->revoking);
         LIST_INIT(&table->away);
         LIST_INIT(&table->unsaved);
+        LIST_INIT(&table->walks);
 }
 
 Lease *lease_find(const LeaseTable *table, const char *id) {
@@ -125,6 +127,7 @@ Lease *lease_free(Lease *lease) {
         assert(!lease->charge.ledger && !lease->waiting.quota && LIST_EMPTY(&lease->streams) &&
                !lease->revoking_linked && !lease->away_linked && !lease->unsaved);
 
+        lease_walks_skip(&manager->leases, lease);
         TAILQ_REMOVE(&manager->leases.all, lease, link);
         manager->leases.n--;
         LIST_REMOVE(lease, bucket_link);

@@ -24,6 +24,7 @@
 typedef struct Manager Manager;
 typedef struct Lease Lease;
 typedef struct LeaseStream LeaseStream;
+typedef struct LeaseWalk LeaseWalk;
 
 /* A call that is answered as its lease changes. */
 typedef enum LeaseStreamKind {
@@ -111,6 +112,7 @@ typedef struct LeaseTable {
         unsigned n; /* all */
         unsigned n_waiting;
         Quota waiters;
+        LIST_HEAD(, LeaseWalk) walks;
         Lease *next_waiter; /* where settle goes on in the queue; NULL: it is through */
         unsigned n_revoked;
         LIST_HEAD(LeaseBucket, Lease) by_id[LEASE_BUCKETS];

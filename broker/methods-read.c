@@ -4,17 +4,32 @@
  * Reading: everyone who may connect, or ReadGroup.
  */
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "broker/access.h"
 #include "broker/check.h"
 #include "broker/encode.h"
 #include "broker/events.h"
+#include "broker/lease-walk.h"
 #include "broker/manager.h"
 #include "broker/methods.h"
 #include "broker/settle.h"
 
 #define NO_ARBITRATION_REASON "this version of spe-broker does not see host sessions (level none)"
+
+/*
+ * A long list is written in parts, with others served in between: as many bytes, as take some ten
+ * microseconds; and as many leases that are looked at, where few are of the VM that is asked for.
+ */
+#define LIST_PART_SIZE (8U * 1024U)
+#define LIST_PART_MAX  256U
+
+typedef struct Listing {
+        LeaseWalk walk;
+        char *vm; /* NULL: of all */
+} Listing;
 
 /* To ask who the peer is takes longer than most answers. */
 static bool may_read(const Manager *manager, const VarlinkCall *call) {
@@ -61,16 +76,78 @@ int method_list_instances(VarlinkCall *call, _unused_ struct json_object *parame
         return 0;
 }
 
+static Listing *listing_free(Listing *list) {
+        if (!list)
+                return NULL;
+
+        lease_walk_end(&list->walk);
+        free(list->vm);
+        free(list);
+        return NULL;
+}
+DEFINE_CLEANUP(Listing *, listing_free)
+
+static int listing_new(Manager *manager, const char *vm, Listing **ret_list) {
+        Listing *list = calloc(1, sizeof(*list));
+
+        if (!list)
+                return -ENOMEM;
+
+        lease_walk_begin(&list->walk, &manager->leases);
+        if (vm) {
+                list->vm = strdup(vm);
+                if (!list->vm) {
+                        listing_free(list);
+                        return -ENOMEM;
+                }
+        }
+
+        *ret_list = list;
+        return 0;
+}
+
+static void on_list_closed(_unused_ VarlinkCall *call, void *userdata) {
+        listing_free(userdata);
+}
+
+/* The next part. A lease that comes meanwhile is listed too. */
+static void list_leases(VarlinkCall *call, void *userdata) {
+        JsonWriter *w = varlink_call_get_writer(call);
+        size_t full = varlink_call_get_backlog(call) + LIST_PART_SIZE;
+        Listing *list = userdata;
+
+        for (unsigned i = 0; i < LIST_PART_MAX && varlink_call_get_backlog(call) < full; i++) {
+                const Lease *lease = lease_walk_next(&list->walk);
+
+                if (!lease) {
+                        listing_free(list);
+                        json_write_array_end(w);
+                        varlink_call_send(call);
+                        return;
+                }
+                if (!list->vm || strcmp(list->vm, lease->request.vm) == 0)
+                        encode_lease(w, NULL, lease);
+        }
+}
+
 int method_list_leases(VarlinkCall *call, struct json_object *parameters, void *userdata) {
         Manager *manager = userdata;
         const char *vm = NULL;
+        Listing *list;
+        int r;
 
         if (!may_read(manager, call))
                 return varlink_call_permission_denied(call);
 
         request_get_string(parameters, "vm", &vm);
-        encode_leases(varlink_call_reply(call, false), manager, vm);
-        varlink_call_send(call);
+        r = listing_new(manager, vm, &list);
+        if (r < 0)
+                return r;
+
+        json_write_array_begin(varlink_call_reply(call, false), "leases");
+        varlink_call_watch(call, on_list_closed, NULL, list);
+        varlink_call_write_in_parts(call, list_leases);
+        list_leases(call, list);
         return 0;
 }
 

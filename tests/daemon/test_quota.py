@@ -250,6 +250,33 @@ class OthersTest(QuotaTest):
         self.wait_count("leases", 1)
         self.require_served(other)
 
+    def test_list_meanwhile(self):
+        """While leases come and go, those that stay are in every list, once, and whole."""
+        one, other, reader = self.user(0), self.user(1), self.user(2)
+        request = {"vm": "stays", "vcpus": 1, "cpus": "5", "bufferSize": 4096}
+        goes, stays = self.connect(one), self.connect(other)
+        kept = {stays.call("Acquire", request=request)["lease"]["leaseId"] for _ in range(150)}
+        going = [goes.call("Acquire", request=request | {"vm": "goes"})["lease"]["leaseId"] for _ in range(150)]
+        lists = self.connect(reader)
+        for n in range(15):
+            ended, going = going[:10], going[10:]
+            lists.send("ListLeases")
+            goes.send_bytes(b"".join(encode("Release", {"leaseId": i}) for i in ended) +
+                            encode("Acquire", {"request": request | {"vm": "comes"}}) * 10)
+            for _ in range(20):
+                self.assertNotIn("error", goes.receive_message())
+            leases = lists.receive_message()["parameters"]["leases"]
+            ids = [lease["leaseId"] for lease in leases]
+            self.assertEqual(len(ids), len(set(ids)), "one is listed twice")
+            self.assertEqual({lease["leaseId"] for lease in leases if lease["vm"] == "stays"}, kept)
+            self.assertLessEqual(set(going), set(ids))
+            self.assertEqual([lease for lease in leases if lease["state"] != "granted"], [])
+            self.assertEqual([lease["sinceUSec"] for lease in leases], sorted(lease["sinceUSec"] for lease in leases))
+        after = lists.call("ListLeases")["leases"]
+        self.assertEqual([lease["vm"] for lease in after], ["stays"] * 150 + ["comes"] * 150)
+        self.assertEqual(len(lists.call("ListLeases", vm="comes")["leases"]), 150)
+        self.assertEqual(lists.call("ListLeases", vm="goes")["leases"], [])
+
     def test_flood(self):
         """Of short connections, whose calls nobody waits for: what has an effect is carried out, and when it is over
         nothing is left."""

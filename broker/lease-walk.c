@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * The table knows the walks, of which there are few: one of each user who is being answered. A new lease
+ * goes to the end of the table and none ever moves, so all that a walk has to be told is that the one that
+ * it is about to meet goes.
+ */
+
+#include "broker/lease-walk.h"
+
+#include "broker/lease.h"
+
+void lease_walk_begin(LeaseWalk *walk, LeaseTable *table) {
+        walk->next = TAILQ_FIRST(&table->all);
+        LIST_INSERT_HEAD(&table->walks, walk, link);
+}
+
+Lease *lease_walk_next(LeaseWalk *walk) {
+        Lease *lease = walk->next;
+
+        if (lease)
+                walk->next = TAILQ_NEXT(lease, link);
+        return lease;
+}
+
+void lease_walk_end(LeaseWalk *walk) {
+        LIST_REMOVE(walk, link);
+}
+
+void lease_walks_skip(LeaseTable *table, const Lease *lease) {
+        LeaseWalk *walk;
+
+        LIST_FOREACH(walk, &table->walks, link)
+                if (walk->next == lease)
+                        walk->next = TAILQ_NEXT(lease, link);
+}
