@@ -16,6 +16,7 @@
 #include <sys/un.h>
 
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/parse.h"
 
 #define BROKER      "io.spebroker.Broker."
@@ -24,6 +25,7 @@
 #define DEPTH       16U
 #define PEERS_MAX   8192U
 #define FULL_MAX    (4U * 1024U * 1024U)
+#define COUNT_MAX   100000U
 #define FLOOD_BATCH 64U
 #define TURNS_MAX   1000U
 #define QUIET_MSEC  200
@@ -35,7 +37,8 @@ typedef struct Kind {
         bool full;        /* as often as the socket takes it */
         bool reads;
         bool again; /* every answer is followed by another call, DEPTH of them at first */
-        bool flood; /* is closed at once, and another one made, for ever */
+        bool flood; /* is closed at once, and another one made, for ever: so many a second; 0: as many as can
+                       be */
 } Kind;
 
 #define LIST_CALL "{\"method\":\"" BROKER "ListInstances\"}"
@@ -69,6 +72,9 @@ typedef struct Crowd {
         Peer peers[PEERS_MAX];
         unsigned n;
         const Kind *flood;
+        uint64_t flood_rate;
+        uint64_t flood_begin_usec;
+        uint64_t n_flooded;
 } Crowd;
 
 static int connect_to(const char *path, int *ret_fd) {
@@ -152,13 +158,26 @@ static int turn(Crowd *crowd, int timeout_msec) {
         return n;
 }
 
+/* How many are due, after as long as it takes for one of them. */
+static uint64_t flood_pace(Crowd *crowd) {
+        struct timespec pause = {.tv_nsec = (long)(USEC_PER_SEC * NSEC_PER_USEC / crowd->flood_rate)};
+        uint64_t due;
+
+        (void)nanosleep(&pause, NULL);
+        due = (clock_now_usec() - crowd->flood_begin_usec) * crowd->flood_rate / USEC_PER_SEC;
+        return due - crowd->n_flooded;
+}
+
 static void flood(Crowd *crowd) {
-        for (unsigned i = 0; i < FLOOD_BATCH; i++) {
+        uint64_t n = crowd->flood_rate > 0 ? flood_pace(crowd) : FLOOD_BATCH;
+
+        for (uint64_t i = 0; i < n; i++) {
                 _cleanup_(closep) int fd = -1;
 
                 if (connect_to(crowd->path, &fd) == 0)
                         (void)send_call(fd, crowd->flood);
         }
+        crowd->n_flooded += n;
 }
 
 static const Kind *find_kind(const char *name, size_t n) {
@@ -175,10 +194,12 @@ static int add_all(Crowd *crowd, const char *argument) {
         const Kind *kind = colon ? find_kind(argument, (size_t)(colon - argument)) : NULL;
         uint64_t count;
 
-        if (!kind || parse_u64(colon + 1, PEERS_MAX, &count) != 0)
+        if (!kind || parse_u64(colon + 1, COUNT_MAX, &count) != 0)
                 return -EINVAL;
         if (kind->flood) {
                 crowd->flood = kind;
+                crowd->flood_rate = count;
+                crowd->flood_begin_usec = clock_now_usec();
                 return 0;
         }
         for (uint64_t i = 0; i < count && add(crowd, kind) == 0; i++)
