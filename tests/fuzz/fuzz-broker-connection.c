@@ -9,7 +9,8 @@
  * 'a' or 'b' is a connection, made when it is first used; as a capital, what follows is sent behind it before
  * the broker looks. A verb of the table below is a call; '+' behind it wants more, '-' is oneway; the rest
  * are its parameters, or a digit for some that make sense. '!' sends the rest as it is, '$' with a NUL; 'x'
- * hangs up, '>' sends no more, '<' reads. "%0" to "%9" are the ids of the leases there are.
+ * hangs up, '>' sends no more, '<' reads; '~' and a digit is so many times half a millisecond of the
+ * processor that turns take from now on. "%0" to "%9" are the ids of the leases there are.
  *
  * After each line no CPU is held twice that may not be, and the books say what the leases say. At the end,
  * when all have hung up, what has no owner any more is gone; and when the leases have been released as well,
@@ -41,17 +42,20 @@
 #include "tests/unit/no-uevents.h"
 #include "varlink/json-read.h"
 
-#define BROKER        "io.spebroker.Broker."
-#define ADMIN         "io.spebroker.Admin."
-#define SERVICE       "org.varlink.service."
-#define TENANT        65534
-#define TENANTS_GROUP 54321
-#define LINES_MAX     64U
-#define LINE_MAX_     2048 /* as it stands in the input */
-#define MESSAGE_MAX   8192U
-#define REPLIES_MAX   (1U << 20)
-#define DEADLINE_USEC 4000000U
-#define TURNS_MAX     100000U /* of the loop, without anything that comes from outside */
+#define BROKER         "io.spebroker.Broker."
+#define ADMIN          "io.spebroker.Admin."
+#define SERVICE        "org.varlink.service."
+#define TENANT         65534
+#define TENANTS_GROUP  54321
+#define STOCK          32U /* connections that are made at once: to wait for another process takes longer */
+#define LINES_MAX      64U
+#define LINE_MAX_      2048 /* as it stands in the input */
+#define MESSAGE_MAX    8192U
+#define REPLIES_MAX    (1U << 20)
+#define DEADLINE_USEC  4000000U
+#define NSEC_PER_SEC   UINT64_C(1000000000)
+#define LONG_TURN_NSEC UINT64_C(500000)
+#define TURNS_MAX      100000U /* of the loop, without anything that comes from outside */
 #define CONFIG                                                                                \
         "[Policy]\nAdminGroup=%u\nAcquireGroup=54321\nRevokeGraceSec=3600\nGoneGraceSec=60\n" \
         "[Limits]\nMaxMemory=3G\nMaxLeasesPerUser=20\n"
@@ -106,9 +110,11 @@ static const Verb verbs[] = {
 };
 
 typedef struct Peer {
-        int fd;    /* -1: there is no connection */
-        int maker; /* to a process that makes its connections, or -1: this one does */
-        pid_t pid; /* of that process */
+        int fd;               /* -1: there is no connection */
+        int maker;            /* to a process that makes its connections, or -1: this one does */
+        pid_t pid;            /* of that process */
+        int stock[2 * STOCK]; /* pairs that it has made and that are not in use yet */
+        unsigned n_stock;     /* of these descriptors */
         char *replies;
         size_t n_replies;
 } Peer;
@@ -120,6 +126,7 @@ typedef struct Fuzz {
         Manager *manager;
         Peer peers[2];
         unsigned n_fds; /* open while nothing is going on */
+        uint64_t cpu_nsec, turn_nsec;
 } Fuzz;
 
 static Fuzz fuzz = {.peers = {{.fd = -1, .maker = -1}, {.fd = -1, .maker = -1}}};
@@ -142,6 +149,20 @@ __attribute__((__visibility__("default"))) long syscall(long number, ...) {
         return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
+/* The processor's time is what the input says: a sanitizer's turns are so long that their users would rest
+ * most of the time. */
+int __real_clock_gettime(clockid_t clock, struct timespec *ret_time);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time) {
+        if (clock != CLOCK_THREAD_CPUTIME_ID)
+                return __real_clock_gettime(clock, ret_time);
+
+        fuzz.cpu_nsec += fuzz.turn_nsec;
+        *ret_time = (struct timespec){.tv_sec = (time_t)(fuzz.cpu_nsec / NSEC_PER_SEC),
+                                      .tv_nsec = (long)(fuzz.cpu_nsec % NSEC_PER_SEC)};
+        return 0;
+}
+
 static unsigned count_entries(const char *path) {
         DIR *dir = opendir(path);
         unsigned n = 0;
@@ -153,7 +174,7 @@ static unsigned count_entries(const char *path) {
         return n;
 }
 
-/* But for pipes, by which a fuzzer has its symbols looked up. */
+/* But for what is in stock, and for pipes, by which a fuzzer has its symbols looked up. */
 static unsigned count_fds(void) {
         DIR *dir = opendir("/proc/self/fd");
         unsigned n = 0;
@@ -166,6 +187,8 @@ static unsigned count_fds(void) {
                 n += link[0] != '\0' && strncmp(link, "pipe:", 5) != 0;
         }
         closedir(dir);
+        for (size_t i = 0; i < ELEMENTS_OF(fuzz.peers); i++)
+                n -= fuzz.peers[i].n_stock;
         return n;
 }
 
@@ -194,8 +217,8 @@ static void write_config(void) {
         assert(fclose(f) == 0);
 }
 
-static void send_fds(int socket, const int fds[static 2]) {
-        _Alignas(struct cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {0};
+static void send_stock(int socket, const int fds[static 2 * STOCK]) {
+        _Alignas(struct cmsghdr) char control[CMSG_SPACE(2 * STOCK * sizeof(int))] = {0};
         struct iovec iov = {.iov_base = (char[]){0}, .iov_len = 1};
         struct msghdr message = {
                 .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
@@ -203,24 +226,26 @@ static void send_fds(int socket, const int fds[static 2]) {
 
         header->cmsg_level = SOL_SOCKET;
         header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(2 * sizeof(int));
-        memcpy(CMSG_DATA(header), fds, 2 * sizeof(int));
+        header->cmsg_len = CMSG_LEN(2 * STOCK * sizeof(int));
+        memcpy(CMSG_DATA(header), fds, 2 * STOCK * sizeof(int));
         if (sendmsg(socket, &message, 0) != 1)
                 _exit(EXIT_FAILURE);
 }
 
-static void receive_fds(int socket, int ret_fds[static 2]) {
-        _Alignas(struct cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {0};
+static void receive_stock(Peer *peer) {
+        _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(peer->stock))] = {0};
         struct iovec iov = {.iov_base = (char[]){0}, .iov_len = 1};
         struct msghdr message = {
                 .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
         ssize_t n;
 
+        assert(write(peer->maker, "", 1) == 1);
         do
-                n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+                n = recvmsg(peer->maker, &message, MSG_CMSG_CLOEXEC);
         while (n < 0 && errno == EINTR); /* a fuzzer has its alarms */
         assert(n == 1 && CMSG_FIRSTHDR(&message));
-        memcpy(ret_fds, CMSG_DATA(CMSG_FIRSTHDR(&message)), 2 * sizeof(int));
+        memcpy(peer->stock, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(peer->stock));
+        peer->n_stock = ELEMENTS_OF(peer->stock);
 }
 
 /* The kernel tells the peer of whoever made the pair. */
@@ -233,13 +258,14 @@ __attribute__((__noreturn__)) static void make_connections(int socket) {
             setresuid(TENANT, TENANT, TENANT) < 0)
                 _exit(EXIT_FAILURE);
         while (read(socket, &byte, 1) == 1) {
-                int fds[2];
+                int fds[2 * STOCK];
 
-                if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
-                        _exit(EXIT_FAILURE);
-                send_fds(socket, fds);
-                close(fds[0]);
-                close(fds[1]);
+                for (unsigned i = 0; i < STOCK; i++)
+                        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, &fds[2 * i]) < 0)
+                                _exit(EXIT_FAILURE);
+                send_stock(socket, fds);
+                for (unsigned i = 0; i < ELEMENTS_OF(fds); i++)
+                        close(fds[i]);
         }
         _exit(EXIT_SUCCESS);
 }
@@ -273,6 +299,8 @@ static void tear_down(void) {
         fuzz.event = sd_event_unref(fuzz.event);
         for (size_t i = 0; i < ELEMENTS_OF(fuzz.peers); i++) {
                 free(fuzz.peers[i].replies);
+                while (fuzz.peers[i].n_stock > 0)
+                        close(fuzz.peers[i].stock[--fuzz.peers[i].n_stock]);
                 if (fuzz.peers[i].maker < 0)
                         continue;
                 close(fuzz.peers[i].maker);
@@ -380,8 +408,10 @@ static void connect_peer(Peer *peer) {
         if (peer->maker < 0)
                 assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
         else {
-                assert(write(peer->maker, "", 1) == 1);
-                receive_fds(peer->maker, fds);
+                if (peer->n_stock == 0)
+                        receive_stock(peer);
+                fds[0] = peer->stock[--peer->n_stock];
+                fds[1] = peer->stock[--peer->n_stock];
         }
         peer->fd = fds[0];
         peer->n_replies = 0;
@@ -497,6 +527,11 @@ static void say(Peer *peer, char verb, const char *rest, size_t n_rest) {
         case '<':
                 read_replies(peer);
                 return;
+        case '~':
+                fuzz.turn_nsec = n_rest == 1 && *rest >= '0' && *rest <= '9'
+                                         ? (uint64_t)(*rest - '0') * LONG_TURN_NSEC
+                                         : 0;
+                return;
         default:
                 for (size_t i = 0; i < ELEMENTS_OF(verbs); i++)
                         if (verbs[i].letter == verb)
@@ -531,6 +566,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         const char *line = (const char *)data, *stop = line + size, *end;
 
         set_up();
+        fuzz.turn_nsec = 0;
         for (unsigned i = 0; line < stop && i < LINES_MAX; i++, line = end + 1) {
                 end = memchr(line, '\n', (size_t)(stop - line)) ?: stop;
                 if (end - line < 2 || end - line > LINE_MAX_ || !strchr("abAB", *line))
