@@ -8,6 +8,9 @@
  * one, so they are refused here. The same look remembers where each section begins, which the library does
  * not.
  *
+ * Nor does it survive that there is no memory for it: what it will need is asked for first. In a process of
+ * one thread, what was there a moment ago is there for it.
+ *
  * Only its first and last value of a key are asked for: the walk from one value to the next never ends where
  * keys differ in case.
  */
@@ -20,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 
 #include "broker/config-file.h"
 #include "util/error.h"
@@ -28,6 +32,12 @@
 #define PARSE_FLAGS (INI_PARSE_NOWRAP | INI_PARSE_NO_C_COMMENTS)
 
 #define UTF8_BOM "\xef\xbb\xbf"
+
+/* Memory that the library takes at most, as measured: for each line, be it empty, for each byte, and at all.
+ */
+#define NEEDED_PER_LINE 1024U
+#define NEEDED_PER_BYTE 8U
+#define NEEDED          (2U << 20)
 
 /* "[name]" as it stands in the file's bytes. */
 typedef struct Heading {
@@ -41,6 +51,7 @@ typedef struct Headings {
         size_t n;
         size_t n_entries;
         unsigned orphan_line; /* of a key before the first section, or 0 */
+        unsigned n_lines;
 } Headings;
 
 typedef struct Parser {
@@ -184,6 +195,21 @@ static int scan_lines(Parser *parser, const char *data, size_t n) {
                         return r;
                 text = newline ? newline + 1 : end;
         }
+
+        parser->headings.n_lines = line;
+        return 0;
+}
+
+/* Whether the library can have what it needs. Not by malloc(), which gives what later is not there. */
+static int try_memory(const Parser *parser, size_t n) {
+        size_t needed = NEEDED + NEEDED_PER_LINE * (size_t)parser->headings.n_lines + NEEDED_PER_BYTE * n;
+        void *memory;
+
+        memory = mmap(NULL, needed, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED)
+                return -ENOMEM;
+
+        (void)munmap(memory, needed);
         return 0;
 }
 
@@ -327,6 +353,8 @@ int config_file_parse(const char *file, char *data, size_t n, const ConfigFileSi
         r = scan_lines(&parser, data, n);
         if (r == 0 && parser.headings.orphan_line > 0)
                 warn(&parser, parser.headings.orphan_line, "keys before the first section are ignored");
+        if (r == 0)
+                r = try_memory(&parser, n);
         if (r == 0)
                 r = parse_bytes(&parser, data, n);
         ini_config_destroy(parser.ini);

@@ -2,6 +2,24 @@
 
 #include "tests/unit/config.h"
 
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "broker/config-file.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0 /* a sanitizer has more address space than any limit */
+#endif
+
 /* What the library makes of odd files, and where we refuse instead. */
 static void test_syntax(void **state) {
         static const struct {
@@ -133,6 +151,71 @@ static void test_dropins_no_directory(void **state) {
         assert_fault(tree, "/" CONF ".d", 0, "Too many levels of symbolic links");
 }
 
+static int ignore_entry(_unused_ const ConfigEntry *entry, _unused_ void *userdata,
+                        _unused_ ConfigFault *fault) {
+        return 0;
+}
+
+/* How a process that may have so many more bytes ends which parses @text. */
+static int parse_within(char *text, size_t n, rlim_t more) {
+        static const ConfigFileSink sink = {.entry = ignore_entry};
+        ConfigFault fault = CONFIG_FAULT_NULL;
+        unsigned long pages;
+        struct rlimit limit;
+        pid_t child;
+        FILE *file;
+        int status;
+
+        child = fork();
+        assert_true(child >= 0);
+        if (child > 0) {
+                assert_int_equal(waitpid(child, &status, 0), child);
+                return status;
+        }
+
+        file = fopen("/proc/self/statm", "re");
+        if (!file || fscanf(file, "%lu", &pages) != 1) /* NOLINT(cert-err34-c): the kernel's own text */
+                _exit(1);
+        (void)fclose(file);
+        limit.rlim_cur = limit.rlim_max = pages * (rlim_t)sysconf(_SC_PAGESIZE) + more;
+        if (setrlimit(RLIMIT_AS, &limit) < 0 ||
+            mmap(NULL, more + (1 << 20), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED)
+                _exit(2); /* there is no such limit here */
+        _exit(-config_file_parse("x", text, n, &sink, &fault));
+}
+
+/* However little memory there is, it is enough or it is too little: the library does not get to see that. */
+static void test_memory(_unused_ void **state) {
+        enum { KEYS = CONFIG_ENTRIES_MAX - 1, STEP = 1 << 18, MOST = 16 << 20 };
+        unsigned n_fine = 0, n_failed = 0;
+        char *text = malloc(KEYS * 16);
+        size_t n;
+
+        if (SANITIZED) {
+                free(text);
+                skip();
+        }
+        assert_non_null(text);
+        n = (size_t)sprintf(text, "[Limits]\n");
+        for (unsigned i = 0; i < KEYS; i++)
+                n += (size_t)sprintf(text + n, "k%u=v\n", i);
+
+        for (rlim_t more = 0; more < MOST; more += STEP) {
+                int status = parse_within(text, n, more);
+
+                assert_true(WIFEXITED(status));
+                if (WEXITSTATUS(status) == 2) {
+                        free(text);
+                        skip();
+                }
+                assert_true(WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == ENOMEM);
+                n_fine += WEXITSTATUS(status) == 0;
+                n_failed += WEXITSTATUS(status) == ENOMEM;
+        }
+        assert_true(n_fine > 0 && n_failed > 0);
+        free(text);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_syntax, tree_setup, tree_teardown),
@@ -141,6 +224,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_hostile_files, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_hostile_dropins, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_dropins_no_directory, tree_setup, tree_teardown),
+                cmocka_unit_test(test_memory),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
