@@ -10,13 +10,13 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <systemd/sd-login.h>
 
 #include "host/owner.h"
+#include "host/threads.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/fs.h"
@@ -29,9 +29,6 @@
 /* In stat, fields are numbered from 1; the one after the command, the state, is number 3. */
 #define STAT_FIELD_STATE      3U
 #define STAT_FIELD_START_TIME 22U
-
-/* The kernel wants room for every CPU that it could have, which may be more than we handle. */
-#define AFFINITY_CPUS_MAX 65536U
 
 typedef struct Uids {
         uid_t real;
@@ -287,19 +284,16 @@ bool owner_is_alive(const Owner *owner) {
 }
 
 int owner_get_affinity(const Owner *owner, CpuSet *ret_cpus) {
-        cpu_set_t masks[AFFINITY_CPUS_MAX / CPU_SETSIZE];
-        CpuSet cpus = CPUSET_NULL;
+        CpuSet cpus;
         int r;
 
-        if (sched_getaffinity(owner->pid, sizeof(masks), masks) < 0)
-                return errno == ESRCH ? OWNER_E_NO_PROCESS : -errno;
+        r = thread_get_affinity(owner->pid, &cpus);
+        if (r)
+                return r < 0 ? r : OWNER_E_NO_PROCESS;
         r = ask_pidfd(owner->pidfd);
         if (r)
                 return r;
 
-        for (unsigned cpu = 0; cpu < CPUSET_MAX; cpu++)
-                if (CPU_ISSET_S(cpu, sizeof(masks), masks))
-                        cpuset_add(&cpus, cpu);
         *ret_cpus = cpus;
         return 0;
 }
