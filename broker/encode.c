@@ -68,6 +68,7 @@ void encode_lease(JsonWriter *w, const char *key, const Lease *lease) {
         json_write_string(w, "state", lease_state_to_string(lease->state));
         json_write_string(w, "reason", explained ?: lease->reason); /* without memory, in short */
         json_write_bool(w, "contended", lease->contended);
+        json_write_bool(w, "misplaced", lease->misplacement != NULL);
         json_write_bool(w, "restartRequired", lease->restart_required);
         encode_owner(w, lease->owner->owner);
         json_write_int(w, "sinceUSec", (int64_t)lease->since_usec);

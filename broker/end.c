@@ -28,6 +28,7 @@ static void let_waiters_in(Manager *manager) {
 }
 
 static void give_back_cpus(Manager *manager, Lease *lease) {
+        free(steal_ptr(lease->misplacement));
         occupancy_remove(&manager->model.occupancy, lease->request.policy.mode, &lease->cpus);
         contention_may_change(manager, &lease->cpus);
         arbitration_lease_changed(manager, lease);

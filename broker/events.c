@@ -19,6 +19,7 @@ static const char *const lease_changes[_LEASE_CHANGE_MAX] = {
         [LEASE_CHANGE_QUEUED] = "queued",       [LEASE_CHANGE_GRANTED] = "granted",
         [LEASE_CHANGE_UPDATED] = "updated",     [LEASE_CHANGE_CPUS] = "cpus",
         [LEASE_CHANGE_CONTENDED] = "contended", [LEASE_CHANGE_UNCONTENDED] = "uncontended",
+        [LEASE_CHANGE_MISPLACED] = "misplaced", [LEASE_CHANGE_PLACED] = "placed",
         [LEASE_CHANGE_REVOKING] = "revoking",   [LEASE_CHANGE_REVOKED] = "revoked",
         [LEASE_CHANGE_RESTORED] = "restored",   [LEASE_CHANGE_ENDED] = "ended",
 };

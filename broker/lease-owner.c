@@ -17,6 +17,7 @@
 #include "broker/end.h"
 #include "broker/lease.h"
 #include "broker/manager.h"
+#include "broker/misplaced.h"
 
 static int compare_pid(const void *a, const void *b) {
         pid_t x = ((const LeaseOwner *)a)->owner->pid, y = ((const LeaseOwner *)b)->owner->pid;
@@ -39,6 +40,7 @@ LeaseOwner *lease_owner_find_pid(const OwnerTable *table, pid_t pid) {
 static void owner_entry_free(LeaseOwner *owner) {
         assert(LIST_EMPTY(&owner->leases) && !owner->by_request);
         arbitration_owner_gone(owner->manager, owner);
+        misplaced_owner_gone(owner->manager, owner);
         tdelete(owner, &owner->manager->owners.by_pid, compare_pid);
         sd_event_source_disable_unref(owner->exit_source);
         if (owner->manager->owner_store)
@@ -89,6 +91,7 @@ static int owner_entry_new(Manager *manager, Owner *process, LeaseOwner **ret_ow
                 goto fail;
         }
 
+        misplaced_owner_new(manager, owner);
         *ret_owner = owner;
         return 0;
 

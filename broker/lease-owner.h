@@ -24,6 +24,8 @@ typedef struct LeaseOwner {
         CpuSet closed; /* to sessions on its threads, in the kernel */
         bool stale;    /* these may be other CPUs now */
         LIST_ENTRY(LeaseOwner) stale_link;
+        TAILQ_ENTRY(LeaseOwner) look_link; /* Misplaced.owners */
+        uint64_t looked_usec;              /* CLOCK_MONOTONIC: at its threads; or when it came */
         void *by_request; /* those that have a request id; tsearch() */
 } LeaseOwner;
 

@@ -48,23 +48,26 @@ static char *describe_revocation(const Lease *lease) {
 
 char *lease_explain(const Lease *lease) {
         _cleanup_(freep) char *revocation = describe_revocation(lease);
-        const char *parts[] = {lease->reason, revocation, lease->contention, lease->contention_by_lease};
-        size_t n = 0;
-        char *text;
+        const char *parts[] = {lease->reason, revocation, lease->contention, lease->contention_by_lease,
+                               lease->misplacement};
+        size_t size = 0;
+        char *text, *end;
 
         if (lease->state == LEASE_STATE_ENDED)
                 return lease->reason ? strdup(lease->reason) : NULL;
 
         for (size_t i = 0; i < ELEMENTS_OF(parts); i++)
                 if (parts[i])
-                        parts[n++] = parts[i];
-        if (n == 0)
+                        size += strlen(parts[i]) + strlen("; ");
+        if (size == 0)
                 return NULL;
 
-        for (size_t i = n; i < ELEMENTS_OF(parts); i++)
-                parts[i] = "";
-        if (asprintf(&text, "%s%s%s%s%s%s%s", parts[0], n > 1 ? "; " : "", parts[1], n > 2 ? "; " : "",
-                     parts[2], n > 3 ? "; " : "", parts[3]) < 0)
+        text = end = malloc(size + 1);
+        if (!text)
                 return NULL;
+        for (size_t i = 0; i < ELEMENTS_OF(parts); i++)
+                if (parts[i])
+                        end = stpcpy(stpcpy(end, end == text ? "" : "; "), parts[i]);
+
         return text;
 }

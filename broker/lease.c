@@ -136,6 +136,7 @@ Lease *lease_free(Lease *lease) {
         free(lease->reason);
         free(lease->contention);
         free(lease->contention_by_lease);
+        free(lease->misplacement);
         json_object_put(lease->unknown);
         free(lease);
         return NULL;

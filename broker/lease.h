@@ -87,8 +87,9 @@ struct Lease {
         bool unsaved;
         bool restart_required; /* its SPU is another one now, and its VM may have enabled the old one */
         bool contended;
-        char *contention;             /* by which host session, a sentence; NULL: by none */
-        char *contention_by_lease;    /* and by which other lease, as one of the two is revoked */
+        char *contention;          /* by which host session, a sentence; NULL: by none */
+        char *contention_by_lease; /* and by which other lease, as one of the two is revoked */
+        char *misplacement; /* which VCPU threads may run elsewhere, a sentence; NULL: none is known to */
         uint64_t affected_generation; /* the settle run in which an assignment took CPUs from it */
         struct json_object *unknown;  /* members of its state file that another build has written, or NULL */
 };

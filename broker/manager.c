@@ -301,6 +301,10 @@ static int add_host_events(Manager *manager) {
         return host_events_new(manager, &manager->host_events);
 }
 
+static int add_misplaced(Manager *manager) {
+        return misplaced_new(manager, &manager->misplaced);
+}
+
 /* Makes one of what there is now and what an earlier process has left, which is in force until that is done.
  */
 static int reconcile(Manager *manager) {
@@ -315,6 +319,7 @@ static int reconcile(Manager *manager) {
 
         fdstore_drop_rest(manager->fdstore);
         arbitration_settle(manager);
+        misplaced_look_at_all(manager->misplaced);
         assign_warn_unmatched(manager);
         descriptors_warn(manager);
         return 0;
@@ -323,7 +328,7 @@ static int reconcile(Manager *manager) {
 int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_manager) {
         static int (*const steps[])(Manager * manager) = {
                 read_boot_id, add_sources,     take_kept,       open_trees,     add_server,  first_config,
-                assign_load,  add_arbitration, add_host_events, manager_rescan, open_leases, reconcile,
+                assign_load,  add_arbitration, add_host_events, add_misplaced, manager_rescan, open_leases, reconcile,
         };
         _cleanup_(manager_freep) Manager *manager = NULL;
 
@@ -377,6 +382,7 @@ Manager *manager_free(Manager *manager) {
         manager->owner_store = owner_store_free(manager->owner_store);
         while ((lease = TAILQ_FIRST(&manager->leases.all)))
                 lease_drop(lease);
+        misplaced_free(manager->misplaced);
         lease_store_free(manager->lease_store);
         host_events_free(manager->host_events);
         fdstore_free(manager->fdstore);

@@ -23,6 +23,7 @@
 #include "broker/lease-save.h"
 #include "broker/lease-store.h"
 #include "broker/lease.h"
+#include "broker/misplaced.h"
 #include "broker/owner-store.h"
 #include "broker/refusal-log.h"
 #include "broker/refusal.h"
@@ -111,6 +112,7 @@ typedef struct Manager {
         Arbitration *arbitration;
         SessionTable sessions;
         SessionDoubt *doubt; /* of some of them */
+        Misplaced *misplaced;
         CpuSet reassigned;   /* CPUs whose assignments have changed: news for whoever watches */
         Counters counters;
 

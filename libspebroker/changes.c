@@ -56,6 +56,8 @@ static void compare_granted(const struct spebroker_lease *before, const struct s
                 add(changes, "cpus");
         if (spebroker_lease_is_contended(before) != spebroker_lease_is_contended(after))
                 add(changes, spebroker_lease_is_contended(after) ? "contended" : "uncontended");
+        if (spebroker_lease_is_misplaced(before) != spebroker_lease_is_misplaced(after))
+                add(changes, spebroker_lease_is_misplaced(after) ? "misplaced" : "placed");
         if (differs(spebroker_lease_get_state(before), spebroker_lease_get_state(after))) {
                 if (lease_is(after, "revoking"))
                         add(changes, "revoking");

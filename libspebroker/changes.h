@@ -8,8 +8,8 @@
 #include <spebroker/spebroker.h>
 #include <stddef.h>
 
-/* At the same time: of its state, of its CPUs, of contention. */
-#define CHANGES_MAX 3U
+/* At the same time: of its state, of its CPUs, of contention, of its threads' place. */
+#define CHANGES_MAX 4U
 
 /*
  * The changes from @before to @after, in the order in which they are to be told; none if all that differs is

@@ -40,6 +40,7 @@ struct spebroker_lease {
         const char *state;
         const char *reason;
         bool contended;
+        bool misplaced; /* false of a broker that does not look */
         bool restart_required;
         struct json_object *owner;
         int64_t owner_pid;
@@ -71,6 +72,7 @@ static const Field lease_fields[] = {
         FIELD("state", FIELD_STRING, struct spebroker_lease, state),
         FIELD_OR_NULL("reason", FIELD_STRING, struct spebroker_lease, reason),
         FIELD("contended", FIELD_BOOL, struct spebroker_lease, contended),
+        FIELD_OR_NULL("misplaced", FIELD_BOOL, struct spebroker_lease, misplaced),
         FIELD("restartRequired", FIELD_BOOL, struct spebroker_lease, restart_required),
         FIELD("owner", FIELD_OBJECT, struct spebroker_lease, owner),
         FIELD_RANGE("sinceUSec", struct spebroker_lease, since_usec, 0, INT64_MAX),
@@ -290,6 +292,10 @@ const char *spebroker_lease_get_mode(const struct spebroker_lease *lease) {
 
 bool spebroker_lease_is_contended(const struct spebroker_lease *lease) {
         return lease->contended;
+}
+
+bool spebroker_lease_is_misplaced(const struct spebroker_lease *lease) {
+        return lease->misplaced;
 }
 
 bool spebroker_lease_is_restart_required(const struct spebroker_lease *lease) {

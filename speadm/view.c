@@ -129,6 +129,8 @@ static const char *lease_change(const struct json_object *before, const struct j
                 return "cpus";
         if (differs(before, after, "contended"))
                 return field_bool(after, "contended") ? "contended" : "uncontended";
+        if (field_bool(before, "misplaced") != field_bool(after, "misplaced")) /* older brokers do not say */
+                return field_bool(after, "misplaced") ? "misplaced" : "placed";
         for (size_t i = 0; i < ELEMENTS_OF(others); i++)
                 if (differs(before, after, others[i]))
                         return "updated";

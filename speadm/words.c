@@ -77,7 +77,7 @@ static const TableColumn lease_columns[] = {
 
 /* Its state, and what the operator may have to do about it. */
 static const char *lease_state(const struct json_object *lease, char text[static TEXT_STATE_MAX]) {
-        const char *state = field_string(lease, "state"), *more = "", *contended;
+        const char *state = field_string(lease, "state"), *more = "", *contended, *misplaced;
 
         if (!state)
                 return NULL;
@@ -86,8 +86,9 @@ static const char *lease_state(const struct json_object *lease, char text[static
         else if (strcmp(state, "granted") == 0 && !field_has_int(lease, "pmuType"))
                 more = ", away";
         contended = field_bool(lease, "contended") ? ", contended" : "";
+        misplaced = field_bool(lease, "misplaced") ? ", misplaced" : "";
 
-        (void)snprintf(text, TEXT_STATE_MAX, "%s%s%s", state, more, contended);
+        (void)snprintf(text, TEXT_STATE_MAX, "%s%s%s%s", state, more, contended, misplaced);
         return text;
 }
 

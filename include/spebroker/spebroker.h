@@ -278,8 +278,8 @@ struct spebroker_lease *spebroker_lease_unref(struct spebroker_lease *lease);
 const char *spebroker_lease_get_id(const struct spebroker_lease *lease);
 
 /*
- * Of a stream, what happened: queued, granted, updated, cpus, contended, uncontended, revoking, restored,
- * revoked, ended, or a word of a newer broker. NULL: nothing, this is how the lease is. What to do about it
+ * Of a stream, what happened: queued, granted, updated, cpus, contended, uncontended, misplaced, placed,
+ * revoking, restored, revoked, ended, or a word of a newer broker. NULL: nothing, this is how the lease is. What to do about it
  * follows from the lease itself, see LEASES THAT CHANGE in libspebroker(3).
  */
 const char *spebroker_lease_get_change(const struct spebroker_lease *lease);
@@ -353,6 +353,13 @@ const char *spebroker_lease_get_mode(const struct spebroker_lease *lease);
  * There is nothing that the VMM must do about it.
  */
 bool spebroker_lease_is_contended(const struct spebroker_lease *lease);
+
+/*
+ * True while threads that are named as VCPU threads are (see VCPU THREADS in libspebroker(3)) may run on CPUs
+ * that are not the lease's, as the broker saw when it looked last. The reason says which, and how to move
+ * them.
+ */
+bool spebroker_lease_is_misplaced(const struct spebroker_lease *lease);
 
 /*
  * True if the SPU is another one now (or did not come back in time) and the VM may have enabled the old one,

@@ -140,8 +140,8 @@ def lease(lease_id="0123456789abcdef0123456789abcdef", **members):
         "leaseId": lease_id, "vm": "web", "vmOrigin": "administrator", "instance": "arm_spe_0", "pmuType": 8,
         "cpus": "0-3", "vcpus": 2, "bufferSize": 4 << 20, "requestedBufferSize": 4 << 20, "limitedBy": None,
         "charge": 8454144, "memlock": {"bytes": 8454144, "state": "unmanaged"}, "interrupt": 21, "mode": "guest",
-        "state": "granted", "reason": None, "contended": False, "restartRequired": False, "owner": owner,
-        "sinceUSec": 1790000000000000, "remainingUSec": None,
+        "state": "granted", "reason": None, "contended": False, "misplaced": False, "restartRequired": False,
+        "owner": owner, "sinceUSec": 1790000000000000, "remainingUSec": None,
     } | members
 
 

@@ -132,9 +132,11 @@ class TestLeases(cli.TestCase):
         self.golden("leases-spu-changes.txt", self.speadm("leases", socket=broker.path).out)
 
     def test_contended(self):
-        """A host session stands against it; its twin; and it is told with what else is wrong."""
+        """A host session stands against it; its twin; and it is told with what else is wrong. VCPUs are misplaced."""
         leases = [fake.lease(contended=True), fake.lease(), fake.lease(contended=True, pmuType=None),
-                  fake.lease(contended=True, restartRequired=True)]
+                  fake.lease(contended=True, restartRequired=True, misplaced=True),
+                  fake.lease(misplaced=True, reason="1 of its 2 VCPU threads may run on CPUs 4, outside of the lease: "
+                                                    "'taskset -cp 0-3 1236' keeps them off")]
         broker = self.fake(ListLeases={"leases": leases})
         self.golden("leases-contended.txt", self.speadm("leases", socket=broker.path).out)
 

@@ -40,6 +40,7 @@ class TestLease(harness.TestCase):
             "mode": "guest",
             "state": "granted",
             "contended": False,
+            "misplaced": False,
             "restartRequired": False,
         }
         self.assertEqual({k: lease[k] for k in expected}, expected)

@@ -16,8 +16,8 @@ def lease(number, pid=ALICE, cpus="1", **kwargs):
     return {"leaseId": f"{number:032x}", "vm": f"vm{number}", "vmOrigin": "administrator", "instance": "arm_spe_0",
             "pmuType": 8, "cpus": cpus, "vcpus": 1, "bufferSize": SIZE, "requestedBufferSize": SIZE, "limitedBy": None,
             "charge": charge, "memlock": {"bytes": charge, "state": "unmanaged"}, "interrupt": 21, "mode": "guest",
-            "state": "granted", "reason": None, "contended": False, "restartRequired": False,
-            "owner": {"pid": pid, "uid": 0, "command": "vmm", "unit": None}, "sinceUSec": 1000 + number,
+            "state": "granted", "reason": None, "contended": False, "misplaced": False,
+            "restartRequired": False, "owner": {"pid": pid, "uid": 0, "command": "vmm", "unit": None}, "sinceUSec": 1000 + number,
             "remainingUSec": None} | kwargs
 
 

@@ -544,6 +544,7 @@ class TestJudge(harness.TestCase):
             "state": "granted",
             "memlock": {"bytes": charge, "state": "unmanaged"},
             "contended": False,
+            "misplaced": False,
             "pmuType": 8,
             "restartRequired": False,
             "reason": None,

@@ -54,6 +54,9 @@ static void test_granted(void **state) {
         assert_explained(&lease, "a; b");
         lease.contention_by_lease = (char *)"c";
         assert_explained(&lease, "a; b; c");
+        lease.misplacement = (char *)"d";
+        assert_explained(&lease, "a; b; c; d");
+        lease.misplacement = NULL;
         lease.reason = NULL;
         assert_explained(&lease, "b; c");
         lease.contention = NULL;

@@ -27,6 +27,7 @@ typedef struct View {
         const char *cpus;
         const char *reason;
         const char *contended;
+        const char *misplaced; /* NULL: the broker does not say */
         const char *restart;
         const char *remaining;
         const char *buffer_size;
@@ -42,18 +43,20 @@ static struct spebroker_lease *lease_of(const View *view, const char *change) {
         char text[2048];
         int n;
 
-        n = snprintf(text, sizeof(text),
-                     "{\"change\":%s,\"lease\":{\"leaseId\":\"%s\",\"vm\":\"a\",\"vmOrigin\":\"caller\","
-                     "\"instance\":"
-                     "\"%s\",\"pmuType\":%s,\"cpus\":\"%s\",\"vcpus\":2,\"bufferSize\":%s,"
-                     "\"requestedBufferSize\":8192,\"limitedBy\":null,\"charge\":9437184,\"memlock\":" MEMLOCK
-                     ",\"interrupt\":21,\"mode\":\"guest\",\"state\":\"%s\",\"reason\":%s,\"contended\":%s,"
-                     "\"restartRequired\":%s,\"owner\":{\"pid\":1,\"uid\":0},\"sinceUSec\":1,"
-                     "\"remainingUSec\":%s}}",
-                     or (change, "null"), or (view->id, "1"), or (view->instance, "arm_spe_0"),
-                     or (view->pmu_type, "8"), or (view->cpus, "0-3"), or (view->buffer_size, "4096"),
-                     or (view->state, "granted"), or (view->reason, "null"), or (view->contended, "false"),
-                     or (view->restart, "false"), or (view->remaining, "null"));
+        n = snprintf(
+                text, sizeof(text),
+                "{\"change\":%s,\"lease\":{\"leaseId\":\"%s\",\"vm\":\"a\",\"vmOrigin\":\"caller\","
+                "\"instance\":"
+                "\"%s\",\"pmuType\":%s,\"cpus\":\"%s\",\"vcpus\":2,\"bufferSize\":%s,"
+                "\"requestedBufferSize\":8192,\"limitedBy\":null,\"charge\":9437184,\"memlock\":" MEMLOCK
+                ",\"interrupt\":21,\"mode\":\"guest\",\"state\":\"%s\",\"reason\":%s,\"contended\":%s,%s%s"
+                "\"restartRequired\":%s,\"owner\":{\"pid\":1,\"uid\":0},\"sinceUSec\":1,"
+                "\"remainingUSec\":%s}}",
+                or (change, "null"), or (view->id, "1"), or (view->instance, "arm_spe_0"),
+                or (view->pmu_type, "8"), or (view->cpus, "0-3"), or (view->buffer_size, "4096"),
+                or (view->state, "granted"), or (view->reason, "null"), or (view->contended, "false"),
+                view->misplaced ? "\"misplaced\":" : "", or (view->misplaced, ""),
+                or (view->restart, "false"), or (view->remaining, "null"));
         assert_true(n > 0 && (size_t)n < sizeof(text));
         assert_int_equal(json_read(text, (size_t)n, &object, NULL), 0);
         assert_int_equal(lease_new(object, &lease), 0);
@@ -75,10 +78,17 @@ static const struct {
         {{0}, {.cpus = "0-2", .reason = "\"CPU 3 is off line\""}, "cpus "},
         {{0}, {.contended = "true"}, "contended "},
         {{.contended = "true"}, {0}, "uncontended "},
+        {{0}, {.misplaced = "true,"}, "misplaced "},
+        {{.misplaced = "false,"}, {.misplaced = "true,", .reason = "\"x\""}, "misplaced "},
+        {{.misplaced = "true,"}, {.misplaced = "false,"}, "placed "},
+        {{.misplaced = "true,"}, {0}, "placed "},
+        {{0}, {.misplaced = "false,"}, ""},
         {{0}, {.state = "revoking", .remaining = "5"}, "revoking "},
         {{0}, {.state = "revoked"}, "revoked "},
         {{.state = "revoking", .remaining = "5"}, {.state = "revoked"}, "revoked "},
-        {{0}, {.state = "revoking", .cpus = "0", .contended = "true"}, "cpus contended revoking "},
+        {{0},
+         {.state = "revoking", .cpus = "0", .contended = "true", .misplaced = "true,"},
+         "cpus contended misplaced revoking "},
 
         /* The SPU is gone, back, back under another name, another one; the assignment is taken back. */
         {{0}, {.pmu_type = "null"}, "updated "},
