@@ -3,9 +3,8 @@
 are held to the interface descriptions, unless a test wants them broken."""
 
 import json
-import socket
-import threading
 
+import listener
 from wire import CATALOGUE, full_name
 
 HOLD = object()  # in a script: leave the caller waiting until it hangs up
@@ -24,52 +23,20 @@ class Raw(bytes):
     """Bytes on the wire as they are."""
 
 
-class Fake:
+class Fake(listener.Listener):
     """Listens at path. script maps a method to what it answers: the parameters of a reply, an Error, Raw, HOLD,
     HANG_UP, a list of them (with 'continues' on all but the last), or a function of the parameters that returns
     one of these. calls records what was asked."""
 
     def __init__(self, path, script, check=True):
-        self.path, self.check = path, check
+        self.check, self.calls = check, []
         self.script = {full_name(method): answer for method, answer in script.items()}
-        self.calls, self.threads, self.faults = [], [], []
-        self.connections = set()
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.listener.bind(str(path))
-        self.listener.listen()
-        self.thread = threading.Thread(target=self.accept)
-        self.thread.start()
-
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            thread = threading.Thread(target=self.serve, args=(connection,))
-            self.threads.append(thread)
-            thread.start()
-
-    def serve(self, connection):
-        self.connections.add(connection)
-        with connection:
-            try:
-                self.converse(connection)
-            except (BrokenPipeError, ConnectionResetError):
-                pass
-            except Exception as fault:  # shown by close(): a thread has nobody to raise it to
-                self.faults.append(fault)
-            finally:
-                self.connections.discard(connection)
+        super().__init__(path)
 
     def converse(self, connection):
-        data = b""
-        while chunk := connection.recv(65536):
-            data += chunk
-            while b"\0" in data:
-                message, _, data = data.partition(b"\0")
-                if not self.answer(connection, json.loads(message)):
-                    return
+        for message in self.messages(connection):
+            if not self.answer(connection, json.loads(message)):
+                return
 
     def answer(self, connection, call):
         method, parameters = call["method"], call.get("parameters") or {}
@@ -101,20 +68,6 @@ class Fake:
         if continues:
             message["continues"] = True
         return json.dumps(message, ensure_ascii=False).encode() + b"\0"
-
-    def hang_up(self):
-        """Closes the connections that there are; who calls again is answered."""
-        for connection in list(self.connections):
-            connection.shutdown(socket.SHUT_RDWR)
-
-    def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self.thread.join()
-        for thread in self.threads:
-            thread.join()
-        if self.faults:
-            raise self.faults[0]
 
 
 # What a broker says, with defaults for what a test does not care about.

@@ -86,6 +86,17 @@ _unused_ static struct spebroker *connect_for_good(const Script *script) {
         return context;
 }
 
+/* The script begins, and a context that may reconnect; and the end of both. */
+_unused_ static struct spebroker *script_play(Script *script, const Step *steps) {
+        script_start(script, steps);
+        return connect_for_good(script);
+}
+
+_unused_ static void script_end(Script *script, struct spebroker *context) {
+        spebroker_unref(context);
+        script_finish(script);
+}
+
 typedef struct Log {
         char text[1024];
 } Log;

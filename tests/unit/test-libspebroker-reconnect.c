@@ -48,8 +48,7 @@ static void test_query(_unused_ void **state) {
         Script script;
         Log log = {0};
 
-        script_start(&script, steps);
-        context = connect_for_good(&script);
+        context = script_play(&script, steps);
         spebroker_set_log_fn(context, log_line, &log);
         assert_int_equal(spebroker_query(context, request, &decision), 0);
         spebroker_unref(context);
@@ -72,8 +71,7 @@ static void test_acquire(_unused_ void **state) {
         struct spebroker *context;
         Script script;
 
-        script_start(&script, steps);
-        context = connect_for_good(&script);
+        context = script_play(&script, steps);
         assert_int_equal(spebroker_acquire(context, request, 0, &lease), 0);
         assert_string_equal(spebroker_lease_get_id(lease), ID);
         spebroker_lease_unref(lease);
@@ -81,8 +79,7 @@ static void test_acquire(_unused_ void **state) {
         assert_int_equal(spebroker_request_set_request_id(request, "r"), 0);
         assert_int_equal(spebroker_acquire(context, request, 0, &lease), 0);
         spebroker_lease_unref(lease);
-        spebroker_unref(context);
-        script_finish(&script);
+        script_end(&script, context);
 }
 
 /* Everything that was asked for is asked for again. */
@@ -106,11 +103,9 @@ static void test_request(_unused_ void **state) {
         assert_int_equal(spebroker_request_set_mode(request, SPEBROKER_MODE_SHARED), 0);
         assert_int_equal(spebroker_request_set_pid(request, 7), 0);
 
-        script_start(&script, steps);
-        context = connect_for_good(&script);
+        context = script_play(&script, steps);
         assert_int_equal(spebroker_acquire(context, request, 0, &lease), 0);
-        spebroker_unref(context);
-        script_finish(&script);
+        script_end(&script, context);
 }
 
 /* What is left of the wait, not all of it again. */
@@ -122,11 +117,9 @@ static void test_wait(_unused_ void **state) {
         struct spebroker *context;
         Script script;
 
-        script_start(&script, steps);
-        context = connect_for_good(&script);
+        context = script_play(&script, steps);
         assert_int_equal(spebroker_acquire(context, request, 60000000, &lease), 0);
-        spebroker_unref(context);
-        script_finish(&script);
+        script_end(&script, context);
 }
 
 static void test_update(_unused_ void **state) {
@@ -135,11 +128,9 @@ static void test_update(_unused_ void **state) {
         struct spebroker *context;
         Script script;
 
-        script_start(&script, steps);
-        context = connect_for_good(&script);
+        context = script_play(&script, steps);
         assert_int_equal(spebroker_update_cpus(context, ID, "4", NULL), 0);
-        spebroker_unref(context);
-        script_finish(&script);
+        script_end(&script, context);
 }
 
 /* It would be charged twice; what was not sent yet is sent to the broker that is there. */
@@ -149,12 +140,10 @@ static void test_update_memlock(_unused_ void **state) {
         struct spebroker *context;
         Script script;
 
-        script_start(&script, steps);
-        context = connect_for_good(&script);
+        context = script_play(&script, steps);
         assert_int_equal(spebroker_update_memlock(context, ID, 4096, NULL), SPEBROKER_OUTCOME_UNKNOWN);
         assert_int_equal(spebroker_update_memlock(context, ID, 4096, NULL), 0);
-        spebroker_unref(context);
-        script_finish(&script);
+        script_end(&script, context);
 }
 
 /* There is no such lease any more: then it is released, if this is the second time that it was asked for. */
@@ -165,8 +154,7 @@ static void test_release(_unused_ void **state) {
         struct spebroker *context;
         Script script;
 
-        script_start(&script, steps);
-        context = connect_for_good(&script);
+        context = script_play(&script, steps);
         assert_int_equal(spebroker_release(context, ID), 0);
         assert_null(spebroker_get_refusal(context));
         assert_int_equal(spebroker_release(context, ID), SPEBROKER_REFUSED);
@@ -174,8 +162,7 @@ static void test_release(_unused_ void **state) {
         assert_int_equal(spebroker_release(context, ID), SPEBROKER_REFUSED);
         assert_string_equal(spebroker_refusal_get_name(spebroker_get_refusal(context)), "PermissionDenied");
         assert_int_equal(spebroker_release(context, ID), 0);
-        spebroker_unref(context);
-        script_finish(&script);
+        script_end(&script, context);
 }
 
 /* A broker that restarts while nothing is in flight leaves no doubt: it is asked once. It need not be back at
@@ -191,8 +178,7 @@ static void test_idle(_unused_ void **state) {
         await_hang_up(context);
         assert_int_equal(spebroker_set_reconnect(context, true), 0);
         assert_int_equal(spebroker_release(context, ID), SPEBROKER_REFUSED);
-        spebroker_unref(context);
-        script_finish(&script);
+        script_end(&script, context);
 }
 
 /* It does not come back: as long as the timeout allows, and no longer, however long the wait is. */
@@ -232,8 +218,7 @@ static void test_in_doubt(_unused_ void **state) {
         struct spebroker *context;
         Script script;
 
-        script_start(&script, steps);
-        context = connect_for_good(&script);
+        context = script_play(&script, steps);
         spebroker_set_timeout(context, 10000);
         assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_TIMEOUT);
         assert_int_equal(spebroker_acquire(context, same, 0, &lease), SPEBROKER_TIMEOUT);
@@ -244,8 +229,7 @@ static void test_in_doubt(_unused_ void **state) {
         spebroker_set_timeout(context, SPEBROKER_TIMEOUT_USEC);
         assert_int_equal(spebroker_acquire(context, more, 0, &lease), 0);
         spebroker_lease_unref(lease);
-        spebroker_unref(context);
-        script_finish(&script);
+        script_end(&script, context);
 }
 
 typedef int (*CallFn)(struct spebroker *context, const struct spebroker_request *request);
@@ -270,65 +254,56 @@ static int call_query(struct spebroker *context, const struct spebroker_request 
         return spebroker_query(context, request, &decision);
 }
 
+/* Each call is sent; then the connection goes, and there is nobody to ask again, as @away says. What is
+ * called after that is not even sent. */
+typedef struct Lost {
+        CallFn call;
+        const char *heard;
+        int result;
+} Lost;
+
+static void assert_lost(const Lost *lost, Action away, uint64_t then_usec, int then) {
+        _cleanup_(spebroker_request_unrefp) struct spebroker_request *request = request_for(2);
+
+        for (; lost->call; lost++) {
+                const Step steps[] = {
+                        {ACCEPT, NULL}, {HEAR, lost->heard}, {away, NULL}, {CLOSE, NULL}, {END, NULL}};
+                struct spebroker *context;
+                Script script;
+
+                context = script_play(&script, steps);
+                spebroker_set_timeout(context, 500000);
+                assert_int_equal(lost->call(context, request), lost->result);
+                spebroker_set_timeout(context, then_usec);
+                assert_int_equal(lost->call(context, request), then);
+                script_end(&script, context);
+        }
+}
+
 /* That the broker is not back says nothing about what was sent before; of what only asks there is nothing to
  * be known. */
 static void test_unknown(_unused_ void **state) {
-        static const struct {
-                CallFn call;
-                const char *heard;
-                int result;
-        } calls[] = {
+        static const Lost lost[] = {
                 {call_acquire, ACQUIRE_WITH("@J"), SPEBROKER_OUTCOME_UNKNOWN},
                 {call_update, UPDATE, SPEBROKER_OUTCOME_UNKNOWN},
                 {call_release, RELEASE, SPEBROKER_OUTCOME_UNKNOWN},
                 {call_query, QUERY, SPEBROKER_NO_BROKER},
+                {NULL, NULL, 0},
         };
-        _cleanup_(spebroker_request_unrefp) struct spebroker_request *request = request_for(2);
 
-        for (size_t i = 0; i < ELEMENTS_OF(calls); i++) {
-                const Step steps[] = {
-                        {ACCEPT, NULL}, {HEAR, calls[i].heard}, {STOP, NULL}, {CLOSE, NULL}, {END, NULL}};
-                struct spebroker *context;
-                Script script;
-
-                script_start(&script, steps);
-                context = connect_for_good(&script);
-                spebroker_set_timeout(context, 500000);
-                assert_int_equal(calls[i].call(context, request), calls[i].result);
-                spebroker_set_timeout(context, 0);
-                assert_int_equal(calls[i].call(context, request), SPEBROKER_NO_BROKER);
-                spebroker_unref(context);
-                script_finish(&script);
-        }
+        assert_lost(lost, STOP, 0, SPEBROKER_NO_BROKER);
 }
 
 /* Nor does it that somebody listens, but accepts nobody in time. */
 static void test_unknown_blocked(_unused_ void **state) {
-        static const struct {
-                CallFn call;
-                const char *heard;
-                int result;
-        } calls[] = {
+        static const Lost lost[] = {
                 {call_acquire, ACQUIRE_WITH("@J"), SPEBROKER_OUTCOME_UNKNOWN},
+                {call_release, RELEASE, SPEBROKER_OUTCOME_UNKNOWN},
                 {call_query, QUERY, SPEBROKER_TIMEOUT},
+                {NULL, NULL, 0},
         };
-        _cleanup_(spebroker_request_unrefp) struct spebroker_request *request = request_for(2);
 
-        for (size_t i = 0; i < ELEMENTS_OF(calls); i++) {
-                const Step steps[] = {
-                        {ACCEPT, NULL}, {HEAR, calls[i].heard}, {BLOCK, NULL}, {CLOSE, NULL}, {END, NULL}};
-                struct spebroker *context;
-                Script script;
-
-                script_start(&script, steps);
-                context = connect_for_good(&script);
-                spebroker_set_timeout(context, 500000);
-                assert_int_equal(calls[i].call(context, request), calls[i].result);
-                /* This one is not even sent. */
-                assert_int_equal(calls[i].call(context, request), SPEBROKER_TIMEOUT);
-                spebroker_unref(context);
-                script_finish(&script);
-        }
+        assert_lost(lost, BLOCK, 50000, SPEBROKER_TIMEOUT);
 }
 
 int main(void) {

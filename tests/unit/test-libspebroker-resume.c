@@ -61,6 +61,25 @@ static void assert_resumes(struct spebroker *context) {
         assert_int_equal(process_on(context, fd, &lease), SPEBROKER_RECONNECTED);
 }
 
+/* Follows the lease, which is there. */
+static void follow(struct spebroker *context) {
+        _cleanup_(spebroker_lease_unrefp) struct spebroker_lease *lease = NULL;
+
+        assert_int_equal(spebroker_follow(context, ID), 0);
+        assert_int_equal(process_on(context, spebroker_get_fd(context), &lease), 0);
+}
+
+/* It is refused, as the stream is to go on. */
+static void assert_refused(struct spebroker *context, const char *name) {
+        struct spebroker_lease *lease = NULL;
+        int fd = spebroker_get_fd(context);
+
+        assert_int_equal(process_on(context, fd, &lease), SPEBROKER_DISCONNECTED);
+        assert_int_equal(process_on(context, fd, &lease), SPEBROKER_REFUSED);
+        assert_string_equal(spebroker_refusal_get_name(spebroker_get_refusal(context)), name);
+        assert_int_equal(spebroker_process(context, &lease), SPEBROKER_ENDED);
+}
+
 /* Nothing has changed, and nothing is told; the descriptor is the same throughout. */
 static void test_follow(_unused_ void **state) {
         SCRIPT(steps, {ACCEPT}, {HEAR, FOLLOW}, {SAY, PRESENT}, {STOP}, {CLOSE}, {LISTEN}, {ACCEPT}, {CLOSE},
@@ -73,18 +92,16 @@ static void test_follow(_unused_ void **state) {
         Log log = {0};
         int fd;
 
-        script_start(&script, steps);
-        context = connect_for_good(&script);
+        context = script_play(&script, steps);
         spebroker_set_log_fn(context, log_line, &log);
         fd = spebroker_get_fd(context);
-        assert_int_equal(spebroker_follow(context, ID), 0);
-        assert_int_equal(process_on(context, fd, &lease), 0);
-        spebroker_lease_unref(lease);
+        follow(context);
         assert_resumes(context);
         assert_int_equal(spebroker_release(context, ID), -EBUSY);
         assert_changes(context, "revoking", "revoking");
         assert_resumes(context);
         assert_changes(context, "ended", "ended");
+        assert_int_equal(spebroker_get_fd(context), fd);
         assert_int_equal(spebroker_process(context, &lease), SPEBROKER_ENDED);
         assert_string_equal(log.text, "The broker has closed the connection.\n"
                                       "The broker has closed the connection.\n"
@@ -93,8 +110,7 @@ static void test_follow(_unused_ void **state) {
                                       "The broker has closed the connection.\n"
                                       "Connected to the broker again.\n");
         assert_int_equal(spebroker_release(context, ID), 0);
-        spebroker_unref(context);
-        script_finish(&script);
+        script_end(&script, context);
 }
 
 /* While the broker is away a loop sleeps: it is not woken to find nothing. */
@@ -106,12 +122,9 @@ static void test_follow_idle(_unused_ void **state) {
         Script script;
         unsigned n = 0;
 
-        script_start(&script, steps);
-        context = connect_for_good(&script);
+        context = script_play(&script, steps);
         pfd = (struct pollfd){.fd = spebroker_get_fd(context), .events = POLLIN};
-        assert_int_equal(spebroker_follow(context, ID), 0);
-        assert_int_equal(process_on(context, pfd.fd, &lease), 0);
-        spebroker_lease_unref(lease);
+        follow(context);
         assert_int_equal(process_on(context, pfd.fd, &lease), SPEBROKER_DISCONNECTED);
         for (uint64_t deadline = clock_deadline(100000); clock_left(deadline) > 0; n++) {
                 assert_int_equal(spebroker_process(context, &lease), SPEBROKER_AGAIN);
@@ -122,8 +135,7 @@ static void test_follow_idle(_unused_ void **state) {
         assert_int_equal(spebroker_set_reconnect(context, false), 0);
         assert_int_equal(spebroker_process(context, &lease), SPEBROKER_DISCONNECTED);
         assert_int_equal(spebroker_process(context, &lease), SPEBROKER_ENDED);
-        spebroker_unref(context);
-        script_finish(&script);
+        script_end(&script, context);
 }
 
 /* What has changed is told, each change with the lease as it is now. */
@@ -131,21 +143,16 @@ static void test_follow_changed(_unused_ void **state) {
         SCRIPT(steps, {ACCEPT}, {HEAR, FOLLOW}, {SAY, PRESENT}, {CLOSE}, {ACCEPT}, {HEAR, FOLLOW},
                {SAY, NOW(LEASE_WITH("9", "\"4\"", "4194304", MEMLOCK, "revoking"))}, {SAY, CHANGE("revoked")},
                {HEAR_NONE});
-        struct spebroker_lease *lease = NULL;
         struct spebroker *context;
         Script script;
 
-        script_start(&script, steps);
-        context = connect_for_good(&script);
-        assert_int_equal(spebroker_follow(context, ID), 0);
-        assert_int_equal(process_on(context, spebroker_get_fd(context), &lease), 0);
-        spebroker_lease_unref(lease);
+        context = script_play(&script, steps);
+        follow(context);
         assert_resumes(context);
         assert_changes(context, "cpus", "revoking");
         assert_changes(context, "revoking", "revoking");
         assert_changes(context, "revoked", "revoked");
-        spebroker_unref(context);
-        script_finish(&script);
+        script_end(&script, context);
 }
 
 /* It has ended in the meantime: told with what was known of it last. */
@@ -158,12 +165,9 @@ static void test_follow_ended(_unused_ void **state) {
         Script script;
         int fd;
 
-        script_start(&script, steps);
-        context = connect_for_good(&script);
+        context = script_play(&script, steps);
         fd = spebroker_get_fd(context);
-        assert_int_equal(spebroker_follow(context, ID), 0);
-        assert_int_equal(process_on(context, fd, &lease), 0);
-        spebroker_lease_unref(lease);
+        follow(context);
         assert_resumes(context);
         assert_null(spebroker_get_refusal(context));
         assert_int_equal(process_on(context, fd, &lease), 0);
@@ -179,35 +183,21 @@ static void test_follow_ended(_unused_ void **state) {
 
         /* Nothing was known of it: there is no such lease. */
         assert_int_equal(spebroker_follow(context, ID), 0);
-        assert_int_equal(process_on(context, fd, &lease), SPEBROKER_DISCONNECTED);
-        assert_int_equal(process_on(context, fd, &lease), SPEBROKER_REFUSED);
-        assert_string_equal(spebroker_refusal_get_name(spebroker_get_refusal(context)), "NoSuchLease");
-        assert_int_equal(spebroker_process(context, &lease), SPEBROKER_ENDED);
-        spebroker_unref(context);
-        script_finish(&script);
+        assert_refused(context, "NoSuchLease");
+        script_end(&script, context);
 }
 
 /* Not its owner's any more, for instance: a refusal like any other. */
 static void test_follow_refused(_unused_ void **state) {
         SCRIPT(steps, {ACCEPT}, {HEAR, FOLLOW}, {SAY, PRESENT}, {CLOSE}, {ACCEPT}, {HEAR, FOLLOW},
                {SAY, DENIED}, {HEAR_NONE});
-        struct spebroker_lease *lease = NULL;
         struct spebroker *context;
         Script script;
-        int fd;
 
-        script_start(&script, steps);
-        context = connect_for_good(&script);
-        fd = spebroker_get_fd(context);
-        assert_int_equal(spebroker_follow(context, ID), 0);
-        assert_int_equal(process_on(context, fd, &lease), 0);
-        spebroker_lease_unref(lease);
-        assert_int_equal(process_on(context, fd, &lease), SPEBROKER_DISCONNECTED);
-        assert_int_equal(process_on(context, fd, &lease), SPEBROKER_REFUSED);
-        assert_string_equal(spebroker_refusal_get_name(spebroker_get_refusal(context)), "PermissionDenied");
-        assert_int_equal(spebroker_process(context, &lease), SPEBROKER_ENDED);
-        spebroker_unref(context);
-        script_finish(&script);
+        context = script_play(&script, steps);
+        follow(context);
+        assert_refused(context, "PermissionDenied");
+        script_end(&script, context);
 }
 
 #define QUEUED_AGAIN                                                                                     \
@@ -230,8 +220,7 @@ static void test_acquire_and_follow(_unused_ void **state) {
         struct spebroker *context;
         Script script;
 
-        script_start(&script, steps);
-        context = connect_for_good(&script);
+        context = script_play(&script, steps);
         assert_int_equal(spebroker_acquire_and_follow(context, request, USEC_PER_MIN), 0);
         assert_resumes(context);
         assert_changes(context, "queued", "queued");
@@ -240,8 +229,7 @@ static void test_acquire_and_follow(_unused_ void **state) {
         assert_resumes(context);
         assert_changes(context, "granted", "granted");
         assert_resumes(context);
-        spebroker_unref(context);
-        script_finish(&script);
+        script_end(&script, context);
 }
 
 /* A wait that is over when the broker is back ends as it would have. */
@@ -259,16 +247,14 @@ static void test_acquire_and_follow_refused(_unused_ void **state) {
         struct spebroker *context;
         Script script;
 
-        script_start(&script, steps);
-        context = connect_for_good(&script);
+        context = script_play(&script, steps);
         assert_int_equal(spebroker_acquire_and_follow(context, request, 1), 0);
         assert_changes(context, "queued", "queued");
         assert_int_equal(process_on(context, spebroker_get_fd(context), &lease), SPEBROKER_DISCONNECTED);
         assert_int_equal(process_on(context, spebroker_get_fd(context), &lease), SPEBROKER_REFUSED);
         assert_string_equal(spebroker_refusal_get_name(spebroker_get_refusal(context)), "Busy");
         assert_int_equal(spebroker_process(context, &lease), SPEBROKER_ENDED);
-        spebroker_unref(context);
-        script_finish(&script);
+        script_end(&script, context);
 }
 
 /* A stream that begins where there is no broker waits for one. */
@@ -290,8 +276,7 @@ static void test_follow_disconnected(_unused_ void **state) {
         assert_int_equal(process_on(context, fd, &lease), 0);
         assert_null(spebroker_lease_get_change(lease));
         spebroker_lease_unref(lease);
-        spebroker_unref(context);
-        script_finish(&script);
+        script_end(&script, context);
 }
 
 /* After a fork() the child has the connection, too, and its end is heard all the same, and only once. */
@@ -316,8 +301,7 @@ static void test_follow_shared(_unused_ void **state) {
         assert_resumes(context);
         assert_int_equal(spebroker_process(context, &lease), SPEBROKER_AGAIN);
         assert_int_equal(poll(&pfd, 1, 0), 0);
-        spebroker_unref(context);
-        script_finish(&script);
+        script_end(&script, context);
 }
 
 int main(void) {
