@@ -141,6 +141,8 @@ static int make(Manager *manager, HostCheck *check) {
                 .root_fd = manager->facts_fd,
                 .foreign = manager->foreign,
                 .topology = manager->topology,
+                .memlock_managed = manager->manages_memlock,
+                .memlock_able = manager->manages_memlock && memlock_limit_is_able(),
         };
         Check *checks;
         size_t n;

@@ -25,6 +25,7 @@ static const struct {
         [CONFIG_SECTION_POLICY] = {"Policy", false},
         [CONFIG_SECTION_LIMITS] = {"Limits", false},
         [CONFIG_SECTION_ARBITRATION] = {"Arbitration", false},
+        [CONFIG_SECTION_MEMLOCK] = {"Memlock", false},
         [CONFIG_SECTION_KVM] = {"KVM", false},
         [CONFIG_SECTION_ASSIGNMENT] = {"Assignment", true},
         [CONFIG_SECTION_VM] = {"VM", true},
@@ -44,6 +45,8 @@ typedef struct Key {
         { CONFIG_SECTION_LIMITS, {"Limits", name, text}, set, offsetof(Config, field) }
 #define ARBITRATION(name, text, set, field) \
         { CONFIG_SECTION_ARBITRATION, {"Arbitration", name, text}, set, offsetof(Config, field) }
+#define MEMLOCK(name, text, set, field) \
+        { CONFIG_SECTION_MEMLOCK, {"Memlock", name, text}, set, offsetof(Config, field) }
 #define NUMBER(name, set, number) \
         { CONFIG_SECTION_KVM, {"KVM", name, ""}, set, offsetof(Config, kvm_numbers[KVM_NUMBER_##number]) }
 #define ASSIGNMENT(name, set, offset) \
@@ -70,6 +73,7 @@ static const Key keys[] = {
         LIMIT("MaxConnections", "4096", config_set_count, max_connections),
         LIMIT("MaxConnectionsPerUser", "2176", config_set_count, max_connections_per_user),
         ARBITRATION("Level", "auto", config_set_level, level),
+        MEMLOCK("Manage", "yes", config_set_switch, manage_memlock),
         NUMBER("Capability", config_set_kvm_number, CAPABILITY),
         NUMBER("Feature", config_set_kvm_feature, FEATURE),
         NUMBER("Group", config_set_kvm_number, GROUP),
@@ -198,6 +202,7 @@ static int open_section(ConfigLoader *loader, const ConfigEntry *entry) {
         case CONFIG_SECTION_POLICY:
         case CONFIG_SECTION_LIMITS:
         case CONFIG_SECTION_ARBITRATION:
+        case CONFIG_SECTION_MEMLOCK:
         case CONFIG_SECTION_KVM:
                 loader->target = loader->config;
                 return 0;

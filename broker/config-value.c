@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "broker/config-value.h"
 #include "broker/request.h"
@@ -78,6 +79,18 @@ int config_set_mode(const ConfigContext *context, const ConfigEntry *entry, void
         if (mode < 0)
                 return refuse(context, entry, "not a mode (exclusive, guest, shared)");
         *(LeaseMode *)field = mode;
+        return 0;
+}
+
+int config_set_switch(const ConfigContext *context, const ConfigEntry *entry, void *field) {
+        bool yes = strcasecmp(entry->value, "yes") == 0;
+
+        if (!yes && strcasecmp(entry->value, "no") != 0)
+                return refuse(context, entry, "not a switch (yes, no)");
+        if (!yes)
+                *(ConfigSwitch *)field = CONFIG_SWITCH_NO;
+        else
+                *(ConfigSwitch *)field = entry->line > 0 ? CONFIG_SWITCH_YES : CONFIG_SWITCH_YES_BY_DEFAULT;
         return 0;
 }
 

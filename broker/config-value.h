@@ -28,6 +28,8 @@ int config_set_owner(const ConfigContext *context, const ConfigEntry *entry, voi
 int config_set_mode(const ConfigContext *context, const ConfigEntry *entry, void *field);
 /* ArbitrationLevel, or CONFIG_LEVEL_AUTO. */
 int config_set_level(const ConfigContext *context, const ConfigEntry *entry, void *field);
+/* ConfigSwitch. */
+int config_set_switch(const ConfigContext *context, const ConfigEntry *entry, void *field);
 int config_set_duration(const ConfigContext *context, const ConfigEntry *entry, void *field);
 int config_set_groups(const ConfigContext *context, const ConfigEntry *entry, void *field);
 /* Empty means everyone. */

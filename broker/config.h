@@ -56,6 +56,13 @@ typedef struct ConfigAssignment {
 /* Of Config.level: no level by name. */
 #define CONFIG_LEVEL_AUTO _ARBITRATION_LEVEL_MAX
 
+/* A yes or no, and whether a file says it. */
+typedef enum ConfigSwitch {
+        CONFIG_SWITCH_NO,
+        CONFIG_SWITCH_YES,
+        CONFIG_SWITCH_YES_BY_DEFAULT,
+} ConfigSwitch;
+
 typedef struct Config {
         AssignmentOwner default_owner;
         LeaseMode default_mode;
@@ -68,7 +75,8 @@ typedef struct Config {
         Limits limits; /* owns its overrides; percentages are resolved against MemTotal */
         unsigned max_connections;
         unsigned max_connections_per_user;
-        ArbitrationLevel level;               /* CONFIG_LEVEL_AUTO: the best that this host has */
+        ArbitrationLevel level; /* CONFIG_LEVEL_AUTO: the best that this host has */
+        ConfigSwitch manage_memlock;
         int64_t kvm_numbers[_KVM_NUMBER_MAX]; /* as kvm_numbers() takes them */
         ConfigAssignment *assignments;        /* in the order of the files */
         size_t n_assignments;

@@ -114,8 +114,8 @@ void encode_host(JsonWriter *w, const char *key, const Manager *manager) {
                         arbitration_get_level(manager->arbitration) >= ARBITRATION_LEVEL_RESERVE &&
                                 fdstore_is_keeping(manager->fdstore));
         json_write_object_begin(w, "memlock");
-        json_write_bool(w, "manage", false);
-        json_write_bool(w, "able", false);
+        json_write_bool(w, "manage", manager->manages_memlock);
+        json_write_bool(w, "able", manager->manages_memlock && memlock_limit_is_able());
         json_write_object_end(w);
         encode_kvm_numbers(w, manager);
         encode_limits(w, manager->config);

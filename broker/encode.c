@@ -2,7 +2,7 @@
 
 /*
  * The interface's objects as JSON. Member order is the interface description's; what the broker cannot do yet
- * is said as such (level none, memlock unmanaged), never left to be guessed.
+ * is said as such (level none), never left to be guessed.
  */
 
 #include "broker/encode.h"
@@ -10,11 +10,10 @@
 #include <string.h>
 
 #include "broker/assign.h"
+#include "broker/lease-memlock.h"
 #include "broker/lease-reason.h"
 #include "broker/manager.h"
 #include "util/spe-interrupt.h"
-
-#define MEMLOCK_UNMANAGED "unmanaged"
 
 void encode_int_or_null(JsonWriter *w, const char *key, bool there, uint64_t value) {
         if (there)
@@ -35,7 +34,7 @@ static void encode_owner(JsonWriter *w, const Owner *owner) {
 static void encode_memlock(JsonWriter *w, const Lease *lease) {
         json_write_object_begin(w, "memlock");
         json_write_int(w, "bytes", (int64_t)lease->charge.bytes);
-        json_write_string(w, "state", MEMLOCK_UNMANAGED);
+        json_write_string(w, "state", memlock_state_to_string(lease_memlock_get_state(lease)));
         json_write_object_end(w);
 }
 

@@ -18,6 +18,7 @@
 #include "broker/encode.h"
 #include "broker/events.h"
 #include "broker/lease-journal.h"
+#include "broker/lease-memlock.h"
 #include "broker/manager.h"
 #include "broker/settle-contention.h"
 
@@ -62,6 +63,7 @@ void lease_end(Manager *manager, Lease *lease, const char *reason) {
                 lease_journal_ended(lease, reason);
         if (lease_is_charged(lease)) {
                 manager->counters.leases_ended++;
+                lease_memlock_refund(manager, lease);
                 lease_save_end(manager, lease);
         }
         if (lease->instance && lease->instance->state != INSTANCE_STATE_READY)

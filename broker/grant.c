@@ -9,6 +9,7 @@
 #include "broker/grant.h"
 
 #include "broker/events.h"
+#include "broker/lease-memlock.h"
 #include "broker/manager.h"
 #include "broker/place.h"
 #include "broker/settle-contention.h"
@@ -32,6 +33,7 @@ static int prepare(Manager *manager, Lease *lease, const Offer *offer) {
         lease->state = LEASE_STATE_GRANTED;
         lease->since_usec = manager_now_realtime(manager);
         lease->deadline_usec = UINT64_MAX;
+        lease_memlock_begin(manager, lease);
         r = lease_save(manager, lease);
         if (r == 0)
                 return 0;
@@ -54,6 +56,7 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
 
         owner_store_add(manager->owner_store, lease->owner->owner);
         occupancy_add(&manager->model.occupancy, offer->mode, &offer->cpus);
+        lease_memlock_charge(manager, lease, lease->charge.bytes);
         if (waited)
                 lease_unlink_waiting(lease);
         manager->counters.leases_granted++;
@@ -133,6 +136,8 @@ int lease_update(Manager *manager, Lease *lease, const CpuSet *cpus, uint64_t mo
                 return r;
         }
 
+        if (more > 0)
+                lease_memlock_charge(manager, lease, more);
         if (more > 0 && manager->leases.n_waiting > 0)
                 manager_mark_dirty(manager, DIRTY_QUEUE);
         events_lease(manager, lease, LEASE_CHANGE_UPDATED);

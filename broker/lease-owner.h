@@ -9,6 +9,7 @@
 #include <sys/queue.h>
 #include <systemd/sd-event.h>
 
+#include "broker/memlock.h"
 #include "host/owner.h"
 #include "util/cpuset.h"
 #include "varlink/server/server.h"
@@ -26,7 +27,8 @@ typedef struct LeaseOwner {
         LIST_ENTRY(LeaseOwner) stale_link;
         TAILQ_ENTRY(LeaseOwner) look_link; /* Misplaced.owners */
         uint64_t looked_usec;              /* CLOCK_MONOTONIC: at its threads; or when it came */
-        void *by_request; /* those that have a request id; tsearch() */
+        Memlock memlock;                   /* its limit of locked memory */
+        void *by_request;                  /* those that have a request id; tsearch() */
 } LeaseOwner;
 
 typedef struct OwnerTable {

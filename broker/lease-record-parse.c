@@ -20,7 +20,8 @@
 #include "varlink/json-read.h"
 
 static const char *const known_members[] = {
-        RECORD_VERSION, RECORD_BOOT_ID, RECORD_LEASE, RECORD_REQUEST, RECORD_OWNER, RECORD_STATE, RECORD_SUM,
+        RECORD_VERSION, RECORD_BOOT_ID, RECORD_LEASE, RECORD_REQUEST,
+        RECORD_OWNER,   RECORD_STATE,   RECORD_SUM,   RECORD_MEMLOCK,
 };
 
 /* The phrases of read_x(): what is wrong with a member, whatever it is. */
@@ -296,6 +297,9 @@ int lease_record_parse(const char *data, size_t n, const char *id, const char *b
 
         r = read_record(root, id, boot_id, &record, ret_reason);
         if (r)
+                return r;
+        r = lease_record_read_memlock(root, boot_id, id, &record);
+        if (r < 0)
                 return r;
         r = keep_unknown(root, ret_reason);
         if (r)

@@ -6,6 +6,7 @@
  * the format.
  */
 
+#include "broker/lease-record.h"
 #include "varlink/buffer.h"
 #include "varlink/json-write.h"
 
@@ -20,9 +21,16 @@
 #define RECORD_OWNER   "owner"
 #define RECORD_STATE   "state"
 #define RECORD_SUM     "sum"
+#define RECORD_MEMLOCK "memlock"
 
 /*
  * What the sum is of: begun with what the file is, so that one of another boot cannot pass for one of this.
  * Whoever calls writes request, owner and state, and ends it with record_sum_finish().
  */
 void lease_record_begin_sum(JsonWriter *w, Buffer *buffer, const char *boot_id, const char *id);
+
+/* The member "memlock", if @lease has a base. 0 or -ENOMEM. */
+int lease_record_write_memlock(JsonWriter *w, const Lease *lease, const char *boot_id);
+/* What @root says of it, if that can be believed. 0 or -ENOMEM. */
+int lease_record_read_memlock(struct json_object *root, const char *boot_id, const char *id,
+                              LeaseRecord *record);

@@ -127,6 +127,9 @@ int lease_record_write(const Lease *lease, const char *boot_id, Buffer *buffer) 
         encode_lease(&w, RECORD_LEASE, lease);
         write_facts(&w, lease);
         json_write_string(&w, RECORD_SUM, sum);
+        r = lease_record_write_memlock(&w, lease, boot_id);
+        if (r < 0)
+                return r;
         if (lease->unknown)
                 json_write_members(&w, lease->unknown);
         json_write_object_end(&w);

@@ -4,7 +4,8 @@
 /*
  * A lease as it outlives the broker: the text of its state file, and what such a text says.
  *
- *   {"version":1,"bootId":"...","lease":{...},"request":{...},"owner":{...},"state":{...},"sum":"..."}
+ *   {"version":1,"bootId":"...","lease":{...},"request":{...},"owner":{...},"state":{...},"sum":"...",
+ *    "memlock":{...}}
  *
  * "lease" is what the interface said of it when it was written, by the encoder of the replies: for people,
  * and for whoever looks at another machine's tree. What a restart needs stands in request, owner and state,
@@ -13,6 +14,11 @@
  * object
  * {"bootId","leaseId","request","owner","state"}, with the members of the three in the order that they have
  * in the file.
+ *
+ * "memlock", which older builds keep as a member that they do not know, is the limit of locked memory that
+ * the owner had before its first lease: {"soft","hard","changed","sum"}, bytes or null, with the sum of
+ * {"bootId","leaseId","memlock":{"soft","hard","changed"}}. A record without one, or with one that is not
+ * right, is good: then that limit is not known.
  *
  * Members at the top that this build does not know are kept and written back, so that a newer build that adds
  * some finds them again after a downgrade; whatever an older build must understand raises the version.
@@ -72,6 +78,9 @@ typedef struct LeaseRecord {
         bool terminated;
         bool away;
         bool restart_required;
+        bool has_memlock;
+        bool bad_memlock; /* there is something in its place, which is not believed */
+        MemlockBase memlock;
         struct json_object *unknown; /* members to be kept, or NULL */
 } LeaseRecord;
 

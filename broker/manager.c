@@ -147,6 +147,8 @@ static void apply_config(Manager *manager, Config *config) {
         config_free(manager->config);
         manager->config = config;
         manager->model.limits = config->limits;
+        manager->manages_memlock = manager->foreign ? config->manage_memlock == CONFIG_SWITCH_YES
+                                                    : config->manage_memlock != CONFIG_SWITCH_NO;
 
         limits.connections_max = config->max_connections;
         limits.connections_per_user_max = config->max_connections_per_user;

@@ -87,7 +87,8 @@ typedef struct Manager {
         char boot_id[BOOT_ID_LENGTH + 1];
 
         Config *config;
-        Topology *topology; /* with what KVM says of its SPUs */
+        bool manages_memlock; /* the configuration says so, or leaves it to this machine's broker */
+        Topology *topology;   /* with what KVM says of its SPUs */
         Guest guest;
         FdStore *fdstore;
         OwnerStore *owner_store;

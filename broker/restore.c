@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "broker/lease-memlock.h"
 #include "broker/log.h"
 #include "broker/settle-instances.h"
 
@@ -141,6 +142,7 @@ static int take_over(Manager *manager, LeaseRecord *record, LeaseRequest *reques
 
         lease->charge = charge;
         resume(manager, lease, record, instance);
+        lease_memlock_restore(lease, record->has_memlock ? &record->memlock : NULL);
         return 0;
 }
 
@@ -172,6 +174,12 @@ static int on_found(LeaseRecord *record, void *userdata) {
                 set_aside(restore, record, "its owner has a lease with its request id already");
                 return 0;
         }
+        if (record->bad_memlock)
+                log_message(LOG_WARNING,
+                            "/" LEASE_STORE_PATH
+                            "/%s: what it says of its owner's RLIMIT_MEMLOCK is damaged, "
+                            "and is not believed: the limit is left alone",
+                            record->id);
         r = take_over(manager, record, &request);
         if (r == -EOVERFLOW) {
                 set_aside(restore, record, "its charge is more than can be");
@@ -211,6 +219,7 @@ int leases_restore(Manager *manager) {
                 return r;
         }
 
+        leases_memlock_resume(manager);
         owner_store_drop_rest(manager->owner_store);
         manager_mark_dirty(manager, DIRTY_INSTANCES | DIRTY_ASSIGNMENTS | DIRTY_DEADLINES | DIRTY_CONTENTION |
                                             DIRTY_CLOSED);

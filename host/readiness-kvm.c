@@ -135,11 +135,21 @@ int check_guest(Readiness *readiness) {
 }
 
 int check_memlock(Readiness *readiness) {
+        const ReadinessInput *input = readiness->input;
         int r;
 
-        if (readiness->input->memlock_managed)
+        if (input->memlock_managed && input->memlock_able)
                 return readiness_say(readiness, CHECK_MEMLOCK, CHECK_OK,
                                      "The broker raises RLIMIT_MEMLOCK for the leases that it grants.");
+        if (input->memlock_managed) {
+                r = readiness_say(readiness, CHECK_MEMLOCK, CHECK_WARNING,
+                                  "The broker lacks CAP_SYS_RESOURCE, so it cannot raise RLIMIT_MEMLOCK: KVM "
+                                  "refuses a guest's buffer that is above the limit of its VMM.");
+                return r < 0 ? r
+                             : readiness_advise(readiness, CHECK_MEMLOCK,
+                                                "Give spe-broker CAP_SYS_RESOURCE, as its unit does.");
+        }
+
         r = readiness_say(
                 readiness, CHECK_MEMLOCK, CHECK_WARNING,
                 "The broker leaves RLIMIT_MEMLOCK alone: KVM refuses a guest's buffer that is above the "

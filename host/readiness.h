@@ -49,7 +49,8 @@ typedef struct ReadinessInput {
         CheckStatus level;              /* how well host sessions are kept off, and why no better */
         const char *level_reason;
         const char *level_advice; /* or NULL */
-        bool memlock_managed;     /* the broker raises RLIMIT_MEMLOCK itself */
+        bool memlock_managed;     /* the broker raises RLIMIT_MEMLOCK itself, */
+        bool memlock_able;        /* and has the capability to */
 } ReadinessInput;
 
 /* The checks, in dependency order; the array and its strings are the caller's (readiness_free()). */

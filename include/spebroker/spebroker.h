@@ -339,7 +339,10 @@ uint64_t spebroker_lease_get_charge(const struct spebroker_lease *lease);
 /* Bytes that RLIMIT_MEMLOCK must allow for this lease beyond what the VMM locks otherwise. */
 uint64_t spebroker_lease_get_memlock_bytes(const struct spebroker_lease *lease);
 
-/* What the broker did about that. unmanaged: nothing, raise the limit yourself. */
+/*
+ * What the broker did about that: applied, already_enough, unlimited, and all is well; no_capability,
+ * unmanaged: it did nothing, raise the limit yourself.
+ */
 const char *spebroker_lease_get_memlock_state(const struct spebroker_lease *lease);
 
 /* The PPI for the VCPUs: KVM_ARM_VCPU_SPE_IRQ. */

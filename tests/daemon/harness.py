@@ -224,16 +224,17 @@ def lock_memory(size):
 
 class Process:
     """A VMM: a process of its own, of any user, that opens connections for the test. The kernel tells the
-    broker the peer that called connect(), so what the test sends over them comes from this process."""
+    broker the peer that called connect(), so what the test sends over them comes from this process. acts: what
+    else it can be told to do, functions of integers by their names."""
 
-    def __init__(self, uid=0, gid=None, groups=(), ignore=(), locked=0):
+    def __init__(self, uid=0, gid=None, groups=(), ignore=(), locked=0, acts=None):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.pid = os.fork()
         if self.pid == 0:
             try:
                 ours.close()
                 _held = lock_memory(locked)
-                self.serve(theirs, uid, uid if gid is None else gid, groups, ignore)
+                self.serve(theirs, uid, uid if gid is None else gid, groups, ignore, acts or {})
             finally:
                 os._exit(0)
         theirs.close()
@@ -244,7 +245,7 @@ class Process:
         self.uid = uid
 
     @staticmethod
-    def serve(control, uid, gid, groups, ignore):
+    def serve(control, uid, gid, groups, ignore, acts):
         os.closerange(3, control.fileno())
         os.closerange(control.fileno() + 1, 4096)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -254,12 +255,21 @@ class Process:
         os.setresuid(uid, uid, uid)
         control.send(b"0")
         while path := control.recv(4096):
+            if path.decode().split()[0] in acts:
+                name, *arguments = path.decode().split()
+                control.send(str(acts[name](*map(int, arguments))).encode())
+                continue
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 try:
                     connection.connect(path.decode())
                     socket.send_fds(control, [b"0"], [connection.fileno()])
                 except OSError as error:
                     control.send(str(error.errno).encode())
+
+    def act(self, name, *arguments):
+        """What acts[name] returns in the process, as text."""
+        self.control.send(" ".join(map(str, (name, *arguments))).encode())
+        return self.control.recv(64).decode()
 
     def connect(self, broker, **kwargs):
         self.control.send(str(broker.socket_path).encode())

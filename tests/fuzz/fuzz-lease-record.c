@@ -35,6 +35,8 @@ static void check(const LeaseRecord *record) {
         sample_require(!cpuset_is_empty(&record->usable) && cpuset_is_subset(&record->usable, &record->cpus));
         sample_require(buffer_size_is_representable(record->buffer_size));
         sample_require(record->charge > 0 && record->charge < INT64_MAX);
+        sample_require(!record->has_memlock || !record->bad_memlock);
+        sample_require(!record->has_memlock || record->memlock.limit.soft <= record->memlock.limit.hard);
 }
 
 static void try(const char *text, size_t n) {

@@ -141,6 +141,7 @@ static inline void sample_become(Sample *sample, LeaseRecord *record) {
                 .restart_required = record->restart_required,
                 .unknown = record->unknown,
         };
+        sample->owner.memlock = (Memlock){.known = record->has_memlock, .base = record->memlock};
         strcpy(lease->id, record->id);
         strcpy(lease->instance_name, record->instance_name);
         *record = LEASE_RECORD_NULL;
@@ -171,6 +172,26 @@ static inline char *sample_text_of(struct json_object *value) {
         return text;
 }
 
+/* The sum of what the base of the owner's limit says, if there is one. */
+static inline void sample_seal_memlock(struct json_object *root) {
+        _cleanup_(json_object_putp) struct json_object *summed = json_object_new_object();
+        struct json_object *memlock = json_object_object_get(root, "memlock");
+        struct json_object *lease = json_object_object_get(root, "lease");
+        _cleanup_(freep) char *text = NULL;
+        char digits[SEAL_SIZE];
+
+        if (!json_object_is_type(memlock, json_type_object))
+                return;
+
+        json_object_object_del(memlock, "sum");
+        json_object_object_add(summed, "bootId", json_object_get(json_object_object_get(root, "bootId")));
+        json_object_object_add(summed, "leaseId", json_object_get(json_object_object_get(lease, "leaseId")));
+        json_object_object_add(summed, "memlock", json_object_get(memlock));
+        text = sample_text_of(summed);
+        seal(text, digits);
+        json_object_object_add(memlock, "sum", json_object_new_string(digits));
+}
+
 /* Gives an object the sum of what it says, as broker/lease-record.h has it. */
 static inline void sample_seal(struct json_object *root) {
         _cleanup_(json_object_putp) struct json_object *summed = json_object_new_object();
@@ -188,4 +209,5 @@ static inline void sample_seal(struct json_object *root) {
         text = sample_text_of(summed);
         seal(text, digits);
         json_object_object_add(root, "sum", json_object_new_string(digits));
+        sample_seal_memlock(root);
 }

@@ -13,6 +13,7 @@ static void test_defaults(void **state) {
         assert_int_equal(config->revoke_grace_usec, 10000000);
         assert_int_equal(config->gone_grace_usec, 60000000);
         assert_int_equal(config->level, CONFIG_LEVEL_AUTO);
+        assert_int_equal(config->manage_memlock, CONFIG_SWITCH_YES_BY_DEFAULT);
         assert_true(config->read_group.everyone);
         assert_false(config->acquire_group.everyone);
         assert_false(config->orchestrator_group.everyone);
@@ -67,6 +68,8 @@ static void test_every_key(void **state) {
                                  "MaxConnectionsPerUser=4\n"
                                  "[Arbitration]\n"
                                  "Level=reserve\n"
+                                 "[Memlock]\n"
+                                 "Manage=no\n"
                                  "[KVM]\n"
                                  "Capability=300\n"
                                  "Feature=223\n"
@@ -112,6 +115,7 @@ static void test_every_key(void **state) {
         assert_int_equal(config->max_connections, 3);
         assert_int_equal(config->max_connections_per_user, 4);
         assert_int_equal(config->level, ARBITRATION_LEVEL_RESERVE);
+        assert_int_equal(config->manage_memlock, CONFIG_SWITCH_NO);
         assert_memory_equal(config->kvm_numbers, ((int64_t[]){300, 223, 65535, 0, 2, KVM_NUMBER_UNSET, 1}),
                             sizeof(config->kvm_numbers));
 
@@ -125,7 +129,7 @@ static void test_every_key(void **state) {
         assert_int_equal(a->owner, ASSIGNMENT_OWNER_GUEST);
         assert_string_equal(a->vm, "web 1");
         assert_string_equal(a->file, "/" CONF);
-        assert_int_equal(a->line, 32);
+        assert_int_equal(a->line, 34);
         a = &config->assignments[1];
         assert_string_equal(a->name, "the profiler's CPUs");
         assert_false(a->has_cpus);
@@ -317,6 +321,28 @@ static void test_assignments(void **state) {
         assert_text_fault(tree, text, 4, vm);
 }
 
+/* Whether somebody has said so matters where the default is another one. */
+static void test_switch(void **state) {
+        static const struct {
+                const char *text;
+                ConfigSwitch value;
+        } rows[] = {
+                {"[Memlock]\nManage=yes\n", CONFIG_SWITCH_YES},
+                {"[Memlock]\nManage=Yes\n", CONFIG_SWITCH_YES},
+                {"[Memlock]\nManage=no\n", CONFIG_SWITCH_NO},
+                {"[memlock]\nmanage=no\nmanage=yes\n", CONFIG_SWITCH_YES},
+        };
+        const Tree *tree = *state;
+
+        for (size_t i = 0; i < ELEMENTS_OF(rows); i++) {
+                _cleanup_(config_freep) Config *config = load_text(tree, rows[i].text);
+
+                assert_int_equal(config->manage_memlock, rows[i].value);
+        }
+        assert_text_fault(tree, "[Memlock]\nManage=\n", 2, "Manage=: not a switch (yes, no)");
+        assert_text_fault(tree, "[Memlock]\nManage=1\n", 2, "Manage=1: not a switch (yes, no)");
+}
+
 static void test_warnings(void **state) {
         _cleanup_(config_freep) Config *config = NULL;
         const Tree *tree = *state;
@@ -412,7 +438,7 @@ static void test_table(void **state) {
                 assert_null(strstr(warnings, "unknown"));
                 config_free(config);
         }
-        assert_int_equal(n, 33);
+        assert_int_equal(n, 34);
 }
 
 int main(void) {
@@ -422,6 +448,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_dropins, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_path, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_bad_values, tree_setup, tree_teardown),
+                cmocka_unit_test_setup_teardown(test_switch, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_assignments, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_warnings, tree_setup, tree_teardown),
                 cmocka_unit_test_setup_teardown(test_memory, tree_setup, tree_teardown),

@@ -262,7 +262,7 @@ static void test_given(void **state) {
         answers.input.level = CHECK_FAILED;
         answers.input.level_reason = "Too low.";
         answers.input.level_advice = "raise it";
-        answers.input.memlock_managed = true;
+        answers.input.memlock_managed = answers.input.memlock_able = true;
         checks = answers.checks;
         n = answers.n;
         assert_int_equal(readiness_check(&answers.input, &answers.checks, &answers.n), 0);
@@ -274,6 +274,13 @@ static void test_given(void **state) {
                      "The broker raises RLIMIT_MEMLOCK for the leases that it grants.", NULL);
         assert_check(&answers, "trampolines", CHECK_WARNING, "No.", "try again");
         assert_check(&answers, "level", CHECK_FAILED, "Too low.", "raise it");
+        answers.input.memlock_able = false;
+        readiness_free(answers.checks, answers.n);
+        assert_int_equal(readiness_check(&answers.input, &answers.checks, &answers.n), 0);
+        assert_check(&answers, "memlock", CHECK_WARNING,
+                     "The broker lacks CAP_SYS_RESOURCE, so it cannot raise RLIMIT_MEMLOCK: KVM refuses a "
+                     "guest's buffer that is above the limit of its VMM.",
+                     "Give spe-broker CAP_SYS_RESOURCE, as its unit does.");
         answers_done(&answers);
 }
 

@@ -8,6 +8,7 @@ times, on an emulated processor: it imports no more than it must."""
 import ctypes
 import errno
 import os
+import resource
 import socket
 import sys
 
@@ -174,6 +175,11 @@ def victim():
     return int(read(f"{LIBRARY}/victim"))
 
 
+def raise_memlock():
+    soft, hard = resource.prlimit(victim(), resource.RLIMIT_MEMLOCK)
+    resource.prlimit(victim(), resource.RLIMIT_MEMLOCK, (soft, hard if hard == resource.RLIM_INFINITY else hard + 1))
+
+
 def bpf(command, attributes):
     os.close(system_call("bpf", command, attributes, len(attributes)))
 
@@ -275,6 +281,7 @@ ACTIONS = {
     "open-files": open_files,
     "mount-namespace": mount_seen_outside,
     "kill-another-users": lambda: os.kill(victim(), 0),
+    "raise-anothers-memlock": raise_memlock,
     "be-root": be_root,
 }
 

@@ -23,7 +23,8 @@ LIBRARY = pathlib.Path("/usr/local/lib/spe-broker-probe")
 OUTPUT = pathlib.Path("/run/spe-broker-probe")
 UNITS = pathlib.Path("/run/systemd/system")
 DEBIAN_CAPABILITIES = {"CAP_SYS_ADMIN": 21}
-CAPABILITIES = {"CAP_KILL": 5, "CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}  # linux/capability.h
+# linux/capability.h
+CAPABILITIES = {"CAP_KILL": 5, "CAP_SYS_RESOURCE": 24, "CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}
 KEYRINGS = "KeyringMode=inherit"  # as nothing else would be allowed what KeyringMode=private refuses
 KVM_DEVICE = (10, 232)  # MISC_MAJOR, KVM_MINOR
 KILLED = str(signal.SIGSYS.value)
@@ -102,6 +103,8 @@ LINES = {
            for name in CAPABILITIES},
         "AmbientCapabilities=CAP_KILL": [Needs("kill-another-users", "EPERM"),
                                          by_service("TestAccess.test_kill_the_owner")],
+        "AmbientCapabilities=CAP_SYS_RESOURCE": [Needs("raise-anothers-memlock", "EPERM"),
+                                                 by_service("TestAccess.test_raise_the_limit")],
         "AmbientCapabilities=CAP_SYSLOG": [Needs("read-kernel-log", "EPERM")],
         "AmbientCapabilities=CAP_BPF": [Needs("make-bpf-map", "EPERM")],
         "AmbientCapabilities=CAP_PERFMON": [Needs("load-bpf-program", "EPERM"), Needs("open-event", "EACCES")],

@@ -225,6 +225,19 @@ class TestAccess(TestCase):
         self.assertIn(vmm.process.wait(system.DEADLINE), (-signal.SIGTERM, -signal.SIGKILL))
 
 
+    def test_raise_the_limit(self):
+        """CAP_SYS_RESOURCE: so is the limit that follows its lease."""
+        self.configure("[Memlock]\nManage=yes\n")
+        speadm("reload")
+        vmm = self.vmm()
+        lease = next(lease for lease in leases() if lease["leaseId"] == vmm.lease)
+        pid = lease["owner"]["pid"]
+        self.assertEqual(lease["memlock"], {"bytes": lease["charge"], "state": "applied"})
+        raised, _ = resource.prlimit(pid, resource.RLIMIT_MEMLOCK)
+        speadm("release", vmm.lease)
+        self.assertEqual(resource.prlimit(pid, resource.RLIMIT_MEMLOCK)[0], raised - lease["charge"])
+
+
 class TestReload(TestCase):
     def test_good(self):
         pid, invocation = system.main_pid(), show("InvocationID")

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Which process's limit it is, and what is to be written down or told of it.
+ */
+
+#include "broker/lease-memlock.h"
+
+#include "broker/lease.h"
+#include "broker/log.h"
+#include "broker/manager.h"
+
+void lease_memlock_begin(Manager *manager, Lease *lease) {
+        memlock_begin(&lease->owner->memlock, lease->owner->owner, manager->manages_memlock);
+}
+
+static void take_note(LeaseOwner *owner, MemlockNews news) {
+        Lease *lease;
+
+        if (news == MEMLOCK_NEWS_STUCK)
+                log_message(LOG_WARNING,
+                            "%s (pid %i): RLIMIT_MEMLOCK stays raised after its last lease: without "
+                            "CAP_SYS_RESOURCE it cannot be brought back",
+                            owner->owner->command, (int)owner->owner->pid);
+        if (news == MEMLOCK_NEWS_CHANGED)
+                LIST_FOREACH(lease, &owner->leases, owner_link)
+                        lease_mark_unsaved(lease);
+}
+
+void lease_memlock_charge(Manager *manager, Lease *lease, uint64_t bytes) {
+        LeaseOwner *owner = lease->owner;
+
+        take_note(owner, memlock_charge(&owner->memlock, owner->owner, manager->manages_memlock, bytes));
+}
+
+void lease_memlock_refund(Manager *manager, Lease *lease) {
+        LeaseOwner *owner = lease->owner;
+
+        take_note(owner, memlock_refund(&owner->memlock, owner->owner, manager->manages_memlock,
+                                        lease->charge.bytes));
+}
+
+void lease_memlock_restore(Lease *lease, const MemlockBase *base) {
+        memlock_restore(&lease->owner->memlock, base, lease->charge.bytes);
+}
+
+void leases_memlock_resume(Manager *manager) {
+        Lease *lease;
+
+        TAILQ_FOREACH(lease, &manager->leases.all, link) {
+                LeaseOwner *owner = lease->owner;
+
+                if (owner->memlock.resumes)
+                        take_note(owner,
+                                  memlock_resume(&owner->memlock, owner->owner, manager->manages_memlock));
+        }
+}
+
+/* One that is not charged needs nothing. */
+MemlockState lease_memlock_get_state(const Lease *lease) {
+        const LeaseOwner *owner = lease->owner;
+
+        if (lease_is_charged(lease))
+                return owner->memlock.state;
+
+        return owner->manager->manages_memlock ? MEMLOCK_STATE_ALREADY_ENOUGH : MEMLOCK_STATE_UNMANAGED;
+}
+
+const MemlockBase *lease_memlock_get_base(const Lease *lease) {
+        const Memlock *memlock = &lease->owner->memlock;
+
+        return memlock->known ? &memlock->base : NULL;
+}
