@@ -49,6 +49,7 @@ static const Option options[_OPTION_MAX] = {
         [OPTION_KILL] = {"kill", 0, NULL, NULL, "kill the owner when the grace is over"},
         [OPTION_LIMIT] = {"limit", 0, "N", NULL, "the newest N only"},
         [OPTION_REQUIRE] = {"require", 0, "LEVEL", NULL, "fail below enforce, reserve, observe or none"},
+        [OPTION_BEST_EFFORT] = {"best-effort", 0, NULL, NULL, "without a lease if there is none to be had"},
 };
 
 static int parse_number(const Option *option, const char *text, uint64_t *ret_value) {

@@ -36,6 +36,7 @@ typedef enum OptionId {
         OPTION_KILL,
         OPTION_LIMIT,
         OPTION_REQUIRE,
+        OPTION_BEST_EFFORT,
         _OPTION_MAX,
 } OptionId;
 

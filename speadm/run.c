@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "speadm/call.h"
 #include "speadm/field.h"
@@ -94,6 +95,16 @@ static const char *missing_member(const struct json_object *lease) {
         return field_unsigned(lease, "bufferSize") == 0 ? "bufferSize" : NULL;
 }
 
+#define VARIABLE_LEASE       "SPE_BROKER_LEASE"
+#define VARIABLE_CPUS        "SPE_BROKER_CPUS"
+#define VARIABLE_PMU_TYPE    "SPE_BROKER_PMU_TYPE"
+#define VARIABLE_BUFFER_SIZE "SPE_BROKER_BUFFER_SIZE"
+#define VARIABLE_INTERRUPT   "SPE_BROKER_INTERRUPT"
+
+static const char *const variables[] = {
+        VARIABLE_LEASE, VARIABLE_CPUS, VARIABLE_PMU_TYPE, VARIABLE_BUFFER_SIZE, VARIABLE_INTERRUPT,
+};
+
 static int export_number(const char *name, const struct json_object *lease, const char *key) {
         char text[24];
 
@@ -102,11 +113,10 @@ static int export_number(const char *name, const struct json_object *lease, cons
 }
 
 static int export_lease(const struct json_object *lease, const char *cpus) {
-        if (setenv("SPE_BROKER_LEASE", field_string(lease, "leaseId"), 1) < 0 ||
-            setenv("SPE_BROKER_CPUS", cpus, 1) < 0 ||
-            export_number("SPE_BROKER_PMU_TYPE", lease, "pmuType") < 0 ||
-            export_number("SPE_BROKER_BUFFER_SIZE", lease, "bufferSize") < 0 ||
-            export_number("SPE_BROKER_INTERRUPT", lease, "interrupt") < 0)
+        if (setenv(VARIABLE_LEASE, field_string(lease, "leaseId"), 1) < 0 ||
+            setenv(VARIABLE_CPUS, cpus, 1) < 0 || export_number(VARIABLE_PMU_TYPE, lease, "pmuType") < 0 ||
+            export_number(VARIABLE_BUFFER_SIZE, lease, "bufferSize") < 0 ||
+            export_number(VARIABLE_INTERRUPT, lease, "interrupt") < 0)
                 return complain_memory();
         return SPEADM_DONE;
 }
@@ -119,6 +129,27 @@ static void tell_limited(const struct json_object *lease) {
                 complain("the buffer is %s instead of %s: limited by %s",
                          text_size(field_unsigned(lease, "bufferSize"), granted),
                          text_size(field_unsigned(lease, "requestedBufferSize"), requested), limited_by);
+}
+
+/*
+ * KVM pins the buffers, and says ENOMEM where the limit does not allow that. What the broker has raised, or
+ * does not have to, is not told.
+ */
+static void tell_memlock(const struct json_object *lease) {
+        const struct json_object *memlock = field_object(lease, "memlock");
+        const char *state = field_string(memlock, "state");
+        uint64_t bytes = field_unsigned(memlock, "bytes");
+        struct rlimit limit;
+        char now[TEXT_SIZE_MAX];
+
+        if (!state || (strcmp(state, "unmanaged") != 0 && strcmp(state, "no_capability") != 0))
+                return;
+        if (getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+            limit.rlim_cur >= bytes)
+                return;
+        complain("RLIMIT_MEMLOCK is left at %s (%s): with SPE, the VM locks up to %" PRIu64
+                 " bytes more than without, or KVM says ENOMEM",
+                 text_size(limit.rlim_cur, now), state, bytes);
 }
 
 /* The broker notes the owner's name when it grants, and people look for the VMM's, not for speadm's. */
@@ -184,31 +215,70 @@ static int acquire(Speadm *speadm, VarlinkReply *ret_reply) {
         return r;
 }
 
-int verb_run(Speadm *speadm) {
-        const Arguments *arguments = &speadm->arguments;
+/* The lease is of no use to a command that cannot keep to it. */
+static void release(Speadm *speadm, const struct json_object *lease) {
+        const char *id = field_string(lease, "leaseId");
+        _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
+        JsonWriter *writer;
+
+        if (!id || call_begin(speadm, BROKER "Release", 0, &writer) != SPEADM_DONE)
+                return;
+        json_write_string(writer, "leaseId", id);
+        (void)call_end(speadm, 0, &reply);
+}
+
+/* This process has what the lease asks for, and says what it is. */
+static int use_lease(const struct json_object *lease) {
+        const char *cpus, *missing = missing_member(lease);
+        int r;
+
+        if (missing) {
+                complain("the broker granted a lease without its %s", missing);
+                return SPEADM_FAILED;
+        }
+        cpus = field_string(lease, "cpus");
+        r = pin(cpus);
+        if (r != SPEADM_DONE)
+                return r;
+        tell_limited(lease);
+        tell_memlock(lease);
+        return export_lease(lease, cpus);
+}
+
+static int take_lease(Speadm *speadm) {
         _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
         const struct json_object *lease;
-        const char *cpus, *missing;
+        int r;
+
+        r = acquire(speadm, &reply);
+        if (r != SPEADM_DONE)
+                return r;
+        lease = field_object(reply.parameters, "lease");
+        r = use_lease(lease);
+        if (r != SPEADM_DONE && arguments_has(&speadm->arguments, OPTION_BEST_EFFORT))
+                release(speadm, lease); /* else it ends with this process */
+        return r;
+}
+
+/* What this process was started with is about another lease, which a VMM must not take for its own. */
+static void forget_lease(void) {
+        for (size_t i = 0; i < ELEMENTS_OF(variables); i++)
+                (void)unsetenv(variables[i]);
+}
+
+int verb_run(Speadm *speadm) {
+        const Arguments *arguments = &speadm->arguments;
         int r;
 
         r = request_check(arguments);
         if (r != SPEADM_DONE)
                 return r;
         take_name(arguments->operands[0]);
-        r = acquire(speadm, &reply);
-        if (r != SPEADM_DONE)
-                return r;
-
-        lease = field_object(reply.parameters, "lease");
-        missing = missing_member(lease);
-        if (missing) {
-                complain("the broker granted a lease without its %s", missing);
-                return SPEADM_FAILED;
+        r = take_lease(speadm);
+        if (r != SPEADM_DONE && r != SPEADM_USAGE && arguments_has(arguments, OPTION_BEST_EFFORT)) {
+                complain("running '%s' without a lease", arguments->operands[0]);
+                forget_lease();
+                r = SPEADM_DONE;
         }
-        cpus = field_string(lease, "cpus");
-        tell_limited(lease);
-        r = pin(cpus);
-        if (r == SPEADM_DONE)
-                r = export_lease(lease, cpus);
         return r == SPEADM_DONE ? execute(arguments->operands) : r;
 }

@@ -129,7 +129,7 @@ static const Verb verbs[] = {
                 .run = verb_run,
                 .min_operands = 1,
                 .max_operands = VERB_OPERANDS_ANY,
-                .options = DEMAND | OPTION_BIT(OPTION_WAIT_TIME),
+                .options = DEMAND | OPTION_BIT(OPTION_WAIT_TIME) | OPTION_BIT(OPTION_BEST_EFFORT),
         },
         {
                 .name = "monitor",

@@ -3,12 +3,13 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 
 import cli
 import fake
-from cli import FAILED, REFUSED
+from cli import FAILED, HOST_CANNOT, NO_BROKER, REFUSED, USAGE
 
 SHOW = ("import json, os; print(json.dumps({"
         "'environment': {k: v for k, v in os.environ.items() if k.startswith('SPE_BROKER')},"
@@ -18,6 +19,7 @@ HERE = sorted(os.sched_getaffinity(0))
 
 class TestRun(cli.TestCase):
     def granted(self, **members):
+        members.setdefault("memlock", {"bytes": 8454144, "state": "applied"})
         return self.fake(Acquire={"lease": fake.lease(**members), "change": None})
 
     def show(self, broker, *arguments):
@@ -75,6 +77,27 @@ class TestRun(cli.TestCase):
         _, errors = self.show(broker)
         self.assertEqual(errors, "speadm: the buffer is 1M instead of 4M: limited by MaxMemory\n")
 
+    def memlock(self, state, limit):
+        """What is said of that state with that limit."""
+        broker = self.granted(cpus=str(HERE[0]), memlock={"bytes": 8454144, "state": state})
+        result = self.speadm("run", "--vcpus", "2", "true", socket=broker.path,
+                             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_MEMLOCK, limit))
+        return result.err
+
+    def test_memlock(self):
+        """What the broker has not raised is told, with the bytes; its twins are not."""
+        hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+        for state in ("unmanaged", "no_capability"):
+            self.assertEqual(self.memlock(state, (65536, hard)), (
+                f"speadm: RLIMIT_MEMLOCK is left at 64K ({state}): with SPE, the VM locks up to 8454144 bytes more than"
+                " without, or KVM says ENOMEM\n"))
+            if hard == resource.RLIM_INFINITY or hard >= 8454144:
+                self.assertEqual(self.memlock(state, (8454144, hard)), "")
+        for state in ("applied", "already_enough", "unlimited", "a word of a newer broker"):
+            self.assertEqual(self.memlock(state, (65536, hard)), "")
+        if hard == resource.RLIM_INFINITY:
+            self.assertEqual(self.memlock("unmanaged", (hard, hard)), "")
+
     def test_request(self):
         broker = self.granted(cpus=str(HERE[0]))
         self.show(broker, "--vm", "web", "--cpus", "0", "--instance", "arm_spe_0", "--buffer", "1M", "--exact",
@@ -90,7 +113,8 @@ class TestRun(cli.TestCase):
 
     def test_asked_again(self):
         """A broker that goes away is asked again, as the same request, for what is left of the wait."""
-        answers = [fake.HANG_UP, fake.HANG_UP, {"lease": fake.lease(cpus=str(HERE[0])), "change": None}]
+        lease = fake.lease(cpus=str(HERE[0]), memlock={"bytes": 1, "state": "applied"})
+        answers = [fake.HANG_UP, fake.HANG_UP, {"lease": lease, "change": None}]
         broker = self.fake(Acquire=lambda parameters: answers.pop(0))
         result = self.speadm("run", "--vcpus", "2", "--wait", "1h", "echo", "mine", socket=broker.path)
         self.assertEqual((result.out, result.err.splitlines()), ("mine\n", [
@@ -136,6 +160,51 @@ class TestRun(cli.TestCase):
         result = self.speadm("run", "--vcpus", "2", "touch", marker, socket=broker.path, expect=REFUSED)
         self.assertTrue(self.sentence(result).startswith("busy: lease 0123456789ab of VM web"))
         self.assertFalse(marker.exists(), "the command does not run")
+
+    def best_effort(self, path, why, status, *options):
+        """Is run without a lease, and with no variable of another one; its twin is not run."""
+        command = ["run", "--vcpus", "2", *options]
+        shown = [sys.executable, "-c", SHOW]
+        inherited = dict.fromkeys(("SPE_BROKER_LEASE", "SPE_BROKER_PMU_TYPE", "SPE_BROKER_CPUS",
+                                   "SPE_BROKER_BUFFER_SIZE", "SPE_BROKER_INTERRUPT"), "1")
+        done = subprocess.run(self.command(*command, "--best-effort", "--", *shown, socket=path), capture_output=True,
+                              text=True, timeout=cli.DEADLINE, env=self.environment() | inherited)
+        said = done.stderr.splitlines()
+        self.assertEqual((done.returncode, said[1:]), (0, [f"speadm: running '{sys.executable}' without a lease"]))
+        self.assertIn(why, said[0])
+        self.assertEqual(json.loads(done.stdout) | {"descriptors": 0},
+                         {"environment": {}, "affinity": HERE, "descriptors": 0})
+        twin = self.speadm(*command, "--", *shown, socket=path, expect=status)
+        self.assertEqual(twin.err.splitlines(), said[:1])
+        self.assertEqual(twin.out, "")
+
+    def test_best_effort(self):
+        self.best_effort(self.directory() / "nobody", "no broker listens at", NO_BROKER)
+        for error, why, status in (
+                (fake.Error("Busy", holders=[fake.holder()]), "busy: lease 0123456789ab of VM web", REFUSED),
+                (fake.Error("LimitExceeded", limit="MaxMemory", requested=2, available=1), "MaxMemory", REFUSED),
+                (fake.Error("org.varlink.service.PermissionDenied"), "permission denied", REFUSED),
+                (fake.Error("GuestUnsupported", instance="arm_spe_0", reason="pKVM"), "pKVM", HOST_CANNOT),
+                (fake.Error("NoSuchInstance", instance="arm_spe_9", instances=["arm_spe_0"]), "arm_spe_9", FAILED)):
+            self.best_effort(self.fake(Acquire=error).path, why, status)
+
+    def test_best_effort_releases(self):
+        """A lease that is of no use is given back; without the option it goes with the process."""
+        broken = fake.lease(cpus=str(HERE[0]), interrupt=None)
+        broker = self.fake(check=False, Acquire={"lease": broken}, Release={})
+        self.best_effort(broker.path, "without its interrupt", FAILED)
+        self.assertEqual([call[:2] for call in broker.calls if call[0] == "Release"],
+                         [("Release", {"leaseId": "0123456789abcdef0123456789abcdef"})])
+
+    def test_best_effort_granted(self):
+        """With a lease it changes nothing."""
+        shown, errors = self.show(self.granted(cpus=str(HERE[0])), "--best-effort")
+        self.assertEqual((errors, shown["affinity"], len(shown["environment"])), ("", HERE[:1], 5))
+
+    def test_best_effort_wrong_command_line(self):
+        broker = self.fake(Acquire=fake.Error("org.varlink.service.InvalidParameter", parameter="vm"))
+        self.speadm("run", "--vcpus", "2", "--best-effort", "true", socket=broker.path, expect=USAGE)
+        self.speadm("run", "--best-effort", "true", socket=broker.path, expect=USAGE)
 
     def test_broken_grant(self):
         """What KVM would take for something else, or not at all, is not handed to a VMM."""
