@@ -53,6 +53,7 @@ class World(Acts):
         self.admin = self.watcher = None
         self.names = 0
         self.out = set()  # numbers of SPUs that are not there
+        self.off = set()  # CPUs off line
         self.lingering = {}  # pid: since when it has been stored without leases
         self.types = {number: 8 + number for number in SPUS}
         self.deaths = collections.Counter()
@@ -149,7 +150,7 @@ class World(Acts):
         watcher = Watcher(self)
         snapshot = watcher.first()
         leases = snapshot["leases"]
-        late = self.books.snapshot(leases, snapshot["instances"], watcher.now)
+        late = self.books.snapshot(leases, snapshot["instances"], watcher.now) + self.check_host(snapshot["instances"])
         if not self.watcher or not self.watcher.is_open():
             self.watcher = watcher
             watcher.listen()
@@ -165,6 +166,12 @@ class World(Acts):
         if brief != [(l["leaseId"], l["state"], l["cpus"], l["charge"]) for l in listed]:
             late.append("ListLeases says something else")
         return late + self.books.describe(self.admin.call("Describe")["host"], leases) + self.inspect(leases)
+
+    def check_host(self, instances):
+        """It sees what there is."""
+        seen = set().union(*(sizes.cpus(i["onlineCpus"]) for i in instances if i["state"] == "ready"))
+        there = set().union(*(sizes.cpus(SPUS[number]) for number in SPUS.keys() - self.out)) - self.off
+        return [] if seen == there else [f"it sees CPUs {sizes.cpulist(seen)} instead of {sizes.cpulist(there)}"]
 
     def inspect(self, leases):
         """Files, stored descriptors, open descriptors."""

@@ -8,11 +8,12 @@ import pathlib
 import chaos_books
 import harness
 import sizes
-from chaos_daemon import SPUS
+from chaos_daemon import CPUS, SPUS
 from chaos_vmm import Line
 
 LEASES_PER_VMM = 4
-FEW_CPUS = 20  # of 32
+FEW_CPUS = 20  # of CPUS
+OFF_AT_MOST = 4
 LAST_PID = pathlib.Path("/proc/sys/kernel/ns_last_pid")
 
 
@@ -62,10 +63,11 @@ class Acts:
         return self.acquire(rng, self.vmms[i])
 
     def open_cpus(self):
-        """Those of SPUs that are there, and that no assignment keeps from anybody."""
+        """Those on line of SPUs that are there, and that no assignment keeps from anybody."""
         kept = {cpu for world in self.books.assigned.worlds for cpu, (owner, vm, _) in
                 chaos_books.Assigned.deciding(world).items() if vm or owner in ("host", "none")}
-        return set().union(*(sizes.cpus(SPUS[number]) for number in SPUS.keys() - self.out)) - kept
+        there = set().union(*(sizes.cpus(SPUS[number]) for number in SPUS.keys() - self.out))
+        return there - self.off - kept
 
     def queue_up(self, rng):
         """Somebody waits for what another has."""
@@ -263,11 +265,25 @@ class Acts:
         line = self.get_admin()
         return line and line.post("Rescan") and line
 
+    def switch(self, rng):
+        """CPUs go off line, or are back."""
+        if self.off and rng.random() < 0.6:
+            self.off -= set(rng.sample(sorted(self.off), rng.randint(1, len(self.off))))
+        elif len(self.off) < OFF_AT_MOST:
+            _, lease_id = self.choose(rng, "lose CPUs")
+            cpus = sizes.cpus(self.books.leases[lease_id].told["cpus"] if lease_id else SPUS[1])
+            self.off |= set(rng.sample(sorted(cpus), min(rng.randint(1, 2), len(cpus))))
+        self.daemon.tree.online(sizes.cpulist(set(range(CPUS)) - self.off))
+        self.say(f"CPUs off line: {sizes.cpulist(self.off)}")
+        line = self.get_admin()
+        return line and line.post("Rescan") and line
+
     ACTIONS = ((acquire, 36), (release, 14), (update, 8), (ask_again, 10), (follow, 5), (die, 4), (revoke, 4),
-               (assign, 5), (assign_to_host, 1), (reload, 1), (plug, 3), (queue_up, 3))
+               (assign, 5), (assign_to_host, 1), (reload, 1), (plug, 3), (queue_up, 3),
+               (switch, 4))
     PREPARATIONS = {"hand_over": queue_up, "unassign_both": assign_both}
     IN_THE_DARK = ((acquire, 4), (release, 3), (die, 3), (be_reborn, 2), (ask_again, 3), (assign, 2), (plug, 1),
-                   (update, 2))
+                   (update, 2), (switch, 1))
 
     def act(self, rng, actions=ACTIONS):
         action = rng.choices([a for a, _ in actions], [w for _, w in actions])[0]

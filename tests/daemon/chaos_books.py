@@ -7,6 +7,8 @@ daemon, and everything it shows: snapshot() and a Watch per stream. A call whose
 have been carried out or not: the first snapshot after that decides, once. A Fault is a lease lost, one that came back,
 two that exclude each other, or a sum that is wrong; what may still be on its way is returned instead."""
 
+import itertools
+
 import sizes
 
 HOLDING = ("granted", "revoking")
@@ -66,7 +68,8 @@ class Held:
 
     def __init__(self, lease):
         self.told = lease  # as it was told last
-        self.cpus = {frozenset(sizes.cpus(lease["cpus"]))}  # one of these
+        self.cpus = {frozenset(sizes.cpus(lease["cpus"]))}  # one of these, be they off line or not
+        self.partly = False  # it may have others that are off line, and was not heard of before they were
         self.state = lease["state"]
         self.releases = set()  # Release calls that are under way, or whose answers are lost
         self.revokes = set()
@@ -157,6 +160,7 @@ class Books:
         self.dead = set()  # pids
         self.dead_at_start = set()  # of processes that were gone before this daemon was started
         self.assigned = Assigned()
+        self.online, self.off = set(), set()  # CPUs of SPUs that are there
         self.takings = []  # what decided on CPUs since the last snapshot, for however short a time
         self.revoke_grace = revoke_grace
         self.counts = dict.fromkeys(("granted", "again", "adopted", "undone", "ended", "orphaned", "snapshots"), 0)
@@ -252,6 +256,7 @@ class Books:
         elif call.method == "Update" and held and call.cpus:
             need(sizes.cpus(lease["cpus"]) == call.cpus, "moved to other CPUs:", call, lease)
             held.cpus = {call.cpus} if self.last_snapshot < call.serial else held.cpus | {call.cpus}
+            held.partly = False
 
     def granted(self, call, lease, change):
         request = call.parameters["request"]
@@ -267,7 +272,8 @@ class Books:
         need(not other or not self.is_certain(other), "granted twice:", call, other and other.told, lease)
         if other:
             self.end(other.told["leaseId"])
-        self.leases[lease["leaseId"]] = Held(lease)
+        held = self.leases[lease["leaseId"]] = Held(lease)
+        held.partly = change != "granted"
         self.counts["granted"] += 1
 
     def find(self, chain):
@@ -308,6 +314,7 @@ class Books:
         late = []
         self.serial += 1
         self.last_snapshot = self.serial
+        self.look_at(instances)
         self.counts["snapshots"] += 1
         need(len({l["leaseId"] for l in leases}) == len(leases), "a lease id stands twice")
         deciding = self.assigned.shown(instances, self.pending_assigns())
@@ -319,6 +326,16 @@ class Books:
         self.check_sums([l for l in leases if l["state"] in CHARGED], instances)
         self.decide_unknown(leases)
         return late
+
+    def look_at(self, instances):
+        """Which CPUs of SPUs that are there are on line, and which are not."""
+        ready = [i for i in instances if i["state"] == "ready"]
+        self.online = set().union(*(sizes.cpus(i["onlineCpus"]) for i in ready))
+        self.off = set().union(*(sizes.cpus(i["cpus"]) for i in ready)) - self.online
+
+    def visible(self, lease, cpus):
+        """What is said of a lease with these CPUs: those on line; all, if there are none."""
+        return cpus if lease["state"] == "revoked" else frozenset(cpus & self.online) or cpus
 
     @staticmethod
     def check_chains(leases):
@@ -344,14 +361,14 @@ class Books:
                     late.append(f"{word(lease)}: waits without a connection")
                 return
             held = self.leases[lease_id] = Held(lease)
+            held.partly = True
             held.releases |= {c for c in self.calls if c.method == "Release" and c.lease_id == lease_id}
             self.counts["adopted"] += 1
         need(lease["state"] in CHARGED, f"{word(lease)}: was {held.state}, is {lease['state']}")
         self.check_fixed(held, lease)
-        self.check_cpus(held, lease)
+        self.check_cpus(held, lease, instances)
         self.check_place(lease, instances)
         self.check_state(held, lease, deciding, now)
-        held.cpus = {frozenset(sizes.cpus(lease["cpus"]))}
         held.told, held.state = lease, lease["state"]
 
     @staticmethod
@@ -361,7 +378,7 @@ class Books:
         need(lease["charge"] == sizes.charge(lease["vcpus"], lease["bufferSize"]), "charge", lease)
         need(not lease["restartRequired"] or lease["state"] == "revoked", "restartRequired, and no VM ran:", lease)
 
-    def check_cpus(self, held, lease):
+    def check_cpus(self, held, lease, instances):
         """Those that it had, or was moved to, less what assignments may have taken since, in whatever order."""
         possible = set(held.cpus)
         possible |= {c.cpus for c in self.calls if c.method == "Update" and c.lease_id == lease["leaseId"] and c.cpus}
@@ -372,8 +389,15 @@ class Books:
                     possible.add(kept)
                 else:
                     held.barred = True
-        need(frozenset(sizes.cpus(lease["cpus"])) in possible, f"{word(lease)}: instead of one of",
-             [sizes.cpulist(c) for c in possible])
+        now = frozenset(sizes.cpus(lease["cpus"]))
+        if held.partly:
+            off = self.off & set().union(*(sizes.cpus(i["cpus"]) for i in instances if i["name"] == lease["instance"]))
+            held.cpus = {now.union(some) for n in range(len(off) + 1) for some in itertools.combinations(off, n)}
+            held.partly = False
+            return
+        fitting = {cpus for cpus in possible if self.visible(lease, cpus) == now}
+        need(fitting, f"{word(lease)}: instead of one of", [sizes.cpulist(c) for c in possible], "as far as on line")
+        held.cpus = fitting
 
     def pending_assigns(self):
         return [c for c in self.calls if c.method in ("Assign", "Unassign") and c.state == "pending"]
@@ -386,9 +410,11 @@ class Books:
         if lease["state"] == "revoked":
             return
         need(len(ready) <= 1, "CPUs of several instances:", lease)
-        if ready:
+        if ready and not cpus & sizes.cpus(ready[0]["onlineCpus"]):
+            need(lease["pmuType"] is None, "a PMU type, and all CPUs are off line:", lease)
+        elif ready:
             need((lease["instance"], lease["pmuType"]) == (ready[0]["name"], ready[0]["pmuType"]), lease, ready[0])
-            need(cpus <= sizes.cpus(ready[0]["cpus"]), "CPUs that are not the instance's:", lease, ready[0])
+            need(cpus <= sizes.cpus(ready[0]["onlineCpus"]), "CPUs that are not the instance's:", lease, ready[0])
         else:
             need(lease["pmuType"] is None, "a PMU type of no instance:", lease)
 
@@ -414,15 +440,19 @@ class Books:
                 need(not self.is_certain(held), f"lost: {word(held.told)}, was {held.state}")
                 self.end(lease_id)
 
-    @staticmethod
-    def check_sums(charged, instances):
+    def check_sums(self, charged, instances):
         for instance in instances:
             mine = [l for l in charged if l["instance"] == instance["name"]]
             need(instance["charge"] == sum(l["charge"] for l in mine), "charge:", instance, mine)
             need(instance["leases"] == len(mine), "leases:", instance, mine)
-            held = set().union(*(sizes.cpus(l["cpus"]) for l in mine if l["state"] in HOLDING))
-            leased = sizes.cpus(instance["leasedCpus"])
-            need(leased == held & sizes.cpus(instance["cpus"]), "leasedCpus:", instance, mine)
+            holding = [l for l in mine if l["state"] in HOLDING]
+            held = set().union(*(sizes.cpus(l["cpus"]) for l in holding)) & sizes.cpus(instance["cpus"])
+            off_line = set().union(*(c for l in holding for c in self.possible(l))) & self.off
+            need(held <= sizes.cpus(instance["leasedCpus"]) <= held | off_line, "leasedCpus:", instance, mine)
+
+    def possible(self, lease):
+        held = self.leases.get(lease["leaseId"])
+        return held.cpus if held else [self.off]
 
     def decide_unknown(self, leases):
         """From here on it is known what became of the calls whose answers were lost; those under way are open."""

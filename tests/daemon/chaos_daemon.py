@@ -11,6 +11,7 @@ import harness
 import pid1
 from tree import Tree
 
+CPUS = 32
 SPUS = {0: "0-3", 1: "4-11", 2: "12-15", 3: "16-31"}
 GROUP = 54321
 REVOKE_GRACE = 1_000_000
@@ -23,7 +24,7 @@ GoneGraceSec=80000
 
 def big_little(root):
     """Like a host with two sorts of CPUs, twice."""
-    tree = Tree(root, "0-31")
+    tree = Tree(root, f"0-{CPUS - 1}")
     for number, cpus in SPUS.items():
         tree.instance(number, cpus, type=8 + number)
     return tree

@@ -25,7 +25,7 @@ def host(there, assignments=(), **kwargs):
     """The one SPU, with these leases."""
     charged = [l for l in there if l["state"] in chaos_books.CHARGED]
     held = set().union(*(sizes.cpus(l["cpus"]) for l in charged if l["state"] != "revoked"))
-    spu = {"name": "arm_spe_0", "pmuType": 8, "state": "ready", "cpus": "0-3", "leasedCpus": sizes.cpulist(held),
+    spu = {"name": "arm_spe_0", "pmuType": 8, "state": "ready", "cpus": "0-3", "onlineCpus": "0-3", "leasedCpus": sizes.cpulist(held),
            "charge": sum(l["charge"] for l in charged), "leases": len(charged), "assignments": list(assignments)}
     return [spu | kwargs]
 
@@ -298,7 +298,28 @@ class TestBooks(unittest.TestCase):
         self.assertEqual(self.show(one), [])
         self.wrong("nobody revoked it", revoking)
 
-    # SPUs
+    # CPUs and SPUs
+
+    def test_off_line(self):
+        """It is said to have those on line, and has all of them when they are back."""
+        one = self.grant(1, cpus="1-2")
+        self.wrong("instead of one of", one, onlineCpus="0-1,3", leasedCpus="1-2")
+        some = one | {"cpus": "1"}
+        self.assertEqual(self.show(some, onlineCpus="0-1,3", leasedCpus="1-2"), [])
+        self.wrong("leasedCpus", some, onlineCpus="0-1,3", leasedCpus="1-3")
+        self.wrong("leasedCpus", some, onlineCpus="0-1,3", leasedCpus="2")
+        self.wrong("instead of one of", some)
+        self.assertEqual(self.show(one | {"pmuType": None}, onlineCpus="0,3", leasedCpus="1-2"), [])
+        self.wrong("all CPUs are off line", one, onlineCpus="0,3", leasedCpus="1-2")
+        self.assertEqual(self.show(one), [])
+
+    def test_off_line_before_it_was_heard_of(self):
+        self.books.closed(self.ask(1))
+        one = lease(1)
+        self.assertEqual(self.show(one, onlineCpus="0-1,3", leasedCpus="1-2"), [])
+        self.wrong("instead of one of", one | {"cpus": "1,3"})
+        self.assertEqual(self.show(one | {"cpus": "1-2"}), [])
+        self.wrong("instead of one of", one)
 
     def test_gone(self):
         one = self.grant(1)
