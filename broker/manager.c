@@ -30,6 +30,9 @@
 
 #define SIMULATED_PATH "run/spe-broker/simulated"
 
+/* So that there is always one to revoke leases with. */
+#define CONNECTIONS_FOR_ROOT 16U
+
 static const VarlinkServiceInfo service_info = {
         .vendor = "The spe-broker authors",
         .product = "spe-broker",
@@ -151,6 +154,7 @@ static void apply_config(Manager *manager, Config *config) {
                                                     : config->manage_memlock != CONFIG_SWITCH_NO;
 
         limits.connections_max = config->max_connections;
+        limits.connections_for_root = CONNECTIONS_FOR_ROOT;
         limits.connections_per_user_max = config->max_connections_per_user;
         varlink_server_set_limits(manager->server, &limits);
         manager_mark_dirty(manager, DIRTY_INSTANCES | DIRTY_ASSIGNMENTS | DIRTY_QUEUE);

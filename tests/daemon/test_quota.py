@@ -92,6 +92,33 @@ class ConnectionsTest(QuotaTest):
         self.require_served(self.connect(self.user(2)))
 
 
+    def test_root(self):
+        """Two users have all connections that there are, and the administrator can do something about it."""
+        lease = self.connect(self.user(2)).call("Acquire", request={"vm": "a", "vcpus": 1, "cpus": "5"})["lease"]
+        clients = [self.connect(self.user(n)) for n in (0, 0, 0, 0, 0, 1, 1, 1, 1, 1)]
+        for client in clients:
+            self.require_served(client)
+        self.require_hung_up(self.user(3))
+        self.wait_count("connections", 12)
+        # with the administrator's own there are as many as there may be in all
+        with self.client(self.daemon) as one_more, self.assertRaises(Closed):
+            one_more.call("ListInstances")
+
+        self.administrator.close()
+        late = self.user(3)
+        for _ in range(20):
+            self.require_hung_up(late)
+        self.administrator = harness.wait_for(self.administrator_again, "there is one again")
+        self.administrator.call("io.spebroker.Admin.Revoke", leaseId=lease["leaseId"], graceUSec=0)
+        self.assertEqual([l["state"] for l in self.administrator.call("ListLeases")["leases"]], ["revoked"])
+
+    def administrator_again(self):
+        client = self.client(self.daemon)
+        with contextlib.suppress(Closed):
+            self.require_served(client)
+            return client
+
+
 class WaitersTest(QuotaTest):
     def setUp(self):
         super().setUp()

@@ -84,6 +84,113 @@ static void test_connection_limits(void **state) {
         f->peer = -1;
 }
 
+static int connect_as(uid_t uid, const struct sockaddr_un *address, socklen_t n) {
+        int fd;
+
+        assert_int_equal(seteuid(uid), 0);
+        fd = connect_abstract(address, n);
+        assert_int_equal(seteuid(0), 0);
+        return fd;
+}
+
+/* What is kept for root, others do not get, and what root has beyond it, it does not take from them. */
+static void test_kept_for_root(void **state) {
+        VarlinkServerLimits limits = VARLINK_SERVER_LIMITS_DEFAULT;
+        struct sockaddr_un address;
+        Fixture *f = *state;
+        int users[50], root[8];
+        socklen_t n;
+
+        if (geteuid() != 0)
+                skip();
+        address = listen_abstract(f, &n);
+        limits.connections_max = 40;
+        limits.connections_for_root = 3;
+        varlink_server_set_limits(f->server, &limits);
+        for (unsigned i = 0; i < ELEMENTS_OF(users); i++)
+                users[i] = connect_as(1 + i % 2, &address, n);
+        pump(f);
+        assert_int_equal(get_counters(f).connections, 1 + 37);
+        assert_int_equal(get_counters(f).refused_connections, 13);
+
+        for (unsigned i = 0; i < 3; i++)
+                root[i] = connect_abstract(&address, n);
+        pump(f);
+        assert_int_equal(get_counters(f).connections, 40);
+        assert_int_equal(get_counters(f).refused_connections, 14);
+
+        closep(&f->peer);
+        f->peer = root[1];
+        send_message(f, CALL_EMPTY);
+        expect_message(f, "{}");
+        f->peer = root[2];
+        expect_closed(f);
+        f->eof = false;
+
+        /* Of root's connections, only those beyond what is kept are in anybody's way. */
+        for (unsigned i = 0; i < 10; i++)
+                closep(&users[i]);
+        pump(f);
+        for (unsigned i = 3; i < ELEMENTS_OF(root); i++)
+                root[i] = connect_abstract(&address, n);
+        pump(f);
+        assert_int_equal(get_counters(f).connections, 27 + 7);
+        for (unsigned i = 0; i < 10; i++)
+                users[i] = connect_as(1, &address, n);
+        pump(f);
+        assert_int_equal(get_counters(f).connections, 40);
+        assert_int_equal(get_counters(f).refused_connections, 14 + 4);
+
+        /* Of few there is none to be kept. */
+        for (unsigned i = 0; i < ELEMENTS_OF(users); i++)
+                closep(&users[i]);
+        f->peer = -1;
+        for (unsigned i = 0; i < ELEMENTS_OF(root); i++)
+                closep(&root[i]);
+        pump(f);
+        limits.connections_max = 7;
+        varlink_server_set_limits(f->server, &limits);
+        for (unsigned i = 0; i < 8; i++)
+                users[i] = connect_as(1, &address, n);
+        pump(f);
+        assert_int_equal(get_counters(f).connections, 7);
+        for (unsigned i = 0; i < 8; i++)
+                closep(&users[i]);
+}
+
+#define FLOOD 100
+
+/* Whoever waits in the queue behind many waits for a few turns, not for theirs; and what they said is carried
+ * out, although they have gone. */
+static void test_short_connections(void **state) {
+        struct sockaddr_un address;
+        Fixture *f = *state;
+        unsigned n_turns = 0;
+        socklen_t n;
+        int last;
+
+        if (geteuid() != 0)
+                skip();
+        address = listen_abstract(f, &n);
+        for (unsigned i = 0; i < FLOOD; i++) {
+                int fd = connect_as(1, &address, n);
+
+                assert_int_equal(send(fd, CALL_EMPTY, sizeof(CALL_EMPTY), MSG_NOSIGNAL), sizeof(CALL_EMPTY));
+                closep(&fd);
+        }
+        last = connect_abstract(&address, n);
+        assert_int_equal(send(last, CALL_EMPTY, sizeof(CALL_EMPTY), MSG_NOSIGNAL), sizeof(CALL_EMPTY));
+        for (char reply[3]; recv(last, reply, sizeof(reply), MSG_DONTWAIT) < 0; n_turns++)
+                assert_true(sd_event_run(f->event, 0) > 0);
+        assert_in_range(n_turns, FLOOD / 8, FLOOD);
+        assert_true(f->n_handled < FLOOD);
+        pump(f);
+        assert_int_equal(f->n_handled, FLOOD + 1);
+        assert_int_equal(get_counters(f).refused_connections, 0);
+        assert_int_equal(get_counters(f).connections, 2);
+        closep(&last);
+}
+
 /* Without a descriptor left, a peer is hung up on rather than left waiting, and the loop comes to rest. */
 static void test_out_of_descriptors(void **state) {
         struct rlimit old, low;
@@ -245,8 +352,9 @@ static void test_shared_socket(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(test_connection_limits), TEST(test_out_of_descriptors), TEST(test_no_descriptors_at_all),
-                TEST(test_descriptor_share),  TEST(test_no_descriptor_leak), TEST(test_shared_socket),
+                TEST(test_connection_limits),  TEST(test_kept_for_root),         TEST(test_short_connections),
+                TEST(test_out_of_descriptors), TEST(test_no_descriptors_at_all), TEST(test_descriptor_share),
+                TEST(test_no_descriptor_leak), TEST(test_shared_socket),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,6 +22,12 @@
 /* After running out of descriptors or memory, listeners are looked at again. */
 #define RESUME_USEC UINT64_C(500000)
 
+/* So many are accepted before it is somebody's turn; each takes as long as a short turn. */
+#define ACCEPT_MAX 4U
+
+/* At most such a part of all connections is kept for root. */
+#define ROOT_SHARE 8U
+
 /* Linux 6.16; before that a plain recv() drops what a peer attaches just as well. */
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83
@@ -153,9 +159,21 @@ static unsigned server_get_connections_max(const VarlinkServer *server) {
         return max;
 }
 
+/* Of all, some are root's, who has to be able to do something about it. */
 static bool server_has_room(const VarlinkServer *server, uid_t uid) {
-        return server->counters.connections < server_get_connections_max(server) &&
-               users_count(&server->users, uid) < server->limits.connections_per_user_max;
+        unsigned max = server_get_connections_max(server), kept = server->limits.connections_for_root;
+        unsigned n_root;
+
+        if (server->counters.connections >= max ||
+            users_count(&server->users, uid) >= server->limits.connections_per_user_max)
+                return false;
+        if (uid == 0)
+                return true;
+
+        if (kept > max / ROOT_SHARE)
+                kept = max / ROOT_SHARE;
+        n_root = users_count(&server->users, 0);
+        return server->counters.connections - n_root < max - kept;
 }
 
 /* Takes over @fd on success. */
@@ -230,15 +248,16 @@ static int listener_accept(Listener *listener) {
 static int listener_on_io(_unused_ sd_event_source *source, _unused_ int fd, _unused_ uint32_t revents,
                           void *userdata) {
         Listener *listener = userdata;
-        int r;
+        int r = 0;
 
         /* One that was given up and could not be had again: before anybody else gets a descriptor. */
         if (listener->server->reserve_fd < 0)
                 listener->server->reserve_fd = open_reserve();
 
-        /* As many come as are served: the loop hands out a turn between two of them. What is over at once is
-         * then gone before it counts. */
-        r = listener_accept(listener);
+        /* The kernel's queue is everybody's, and ours are each user's: more are taken out of it than one user
+         * puts in, who is hung up on once he has as many as he may. */
+        for (unsigned i = 0; i < ACCEPT_MAX && r == 0; i++)
+                r = listener_accept(listener);
         if (r < 0 && r != -EAGAIN)
                 server_pause_listening(listener->server);
         return 0;

@@ -48,6 +48,7 @@ typedef struct VarlinkPeer {
 /* All may be changed while running (reload); they hold for what comes after. */
 typedef struct VarlinkServerLimits {
         unsigned connections_max;
+        unsigned connections_for_root;     /* of these, if there are eight times as many or more */
         unsigned connections_per_user_max; /* of one uid; root counts too */
         size_t message_max;                /* bytes of one incoming message; more closes the connection */
         size_t output_max;                 /* bytes waiting for a slow reader; more closes the connection */
