@@ -174,7 +174,9 @@ static int take_lease(struct spebroker *broker, struct spebroker *stream,
         struct spebroker_lease *lease;
         int r;
 
-        r = spebroker_acquire(broker, request, 0, &lease);
+        r = spebroker_adopt(broker, &lease); /* from 'speadm run' */
+        if (r == SPEBROKER_NO_LEASE)
+                r = spebroker_acquire(broker, request, 0, &lease);
         if (r == SPEBROKER_REFUSED)
                 return refused(broker, request);
         if (r != 0)

@@ -13,6 +13,7 @@
 #include "libspebroker/call.h"
 #include "libspebroker/checks.h"
 #include "libspebroker/fields.h"
+#include "libspebroker/find.h"
 #include "libspebroker/kvm.h"
 
 #define ADVICE_ACQUIRE "Destroy the VM if SPE is enabled on any of its VCPUs, and acquire a new lease."
@@ -70,44 +71,6 @@ int kvm_say_lease(struct spebroker_kvm *kvm, enum spebroker_kvm_step step,
         return 0;
 }
 
-typedef struct LeasesMembers {
-        struct json_object *leases;
-} LeasesMembers;
-
-static const Field leases_fields[] = {
-        FIELD("leases", FIELD_ARRAY, LeasesMembers, leases),
-};
-
-/* The lease as it is listed now; SPEBROKER_ENDED if it is not. */
-static int find_lease(struct spebroker *context, const char *vm, const char *lease_id,
-                      struct spebroker_lease **ret_lease) {
-        const Call call = {.method = "io.spebroker.Broker.ListLeases", .only_asks = true, .vm = vm};
-        _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
-        LeasesMembers members;
-        int r;
-
-        r = context_call(context, &call, &reply, NULL);
-        if (r != 0)
-                return r;
-        r = fields_read(reply.parameters, leases_fields, ELEMENTS_OF(leases_fields), &members);
-        if (r < 0)
-                return r;
-
-        for (size_t i = 0, n = json_object_array_length(members.leases); i < n; i++) {
-                _cleanup_(spebroker_lease_unrefp) struct spebroker_lease *lease = NULL;
-
-                r = lease_new_listed(json_object_array_get_idx(members.leases, i), &lease);
-                if (r < 0)
-                        return r;
-                if (strcmp(spebroker_lease_get_id(lease), lease_id) == 0) {
-                        *ret_lease = steal_ptr(lease);
-                        return 0;
-                }
-        }
-
-        return SPEBROKER_ENDED;
-}
-
 /* A result of spebroker.h's, or -errno, in words. */
 static const char *result_to_string(int r) {
         switch (r) {
@@ -161,7 +124,7 @@ int kvm_ask_lease(struct spebroker_kvm *kvm, struct spebroker *context, struct s
         char *message;
         int r;
 
-        r = find_lease(context, vm, id, ret_lease);
+        r = lease_find(context, vm, id, ret_lease);
         if (r != SPEBROKER_ENDED)
                 return say_call(kvm, context, SPEBROKER_KVM_STEP_RUN, r, SPEBROKER_KVM_NO_ANSWER,
                                 "The broker does not tell the lease");

@@ -96,27 +96,34 @@ static const char *missing_member(const struct json_object *lease) {
 }
 
 #define VARIABLE_LEASE       "SPE_BROKER_LEASE"
+#define VARIABLE_PID         "SPE_BROKER_PID" /* whose it is: what the VMM starts inherits all of them */
 #define VARIABLE_CPUS        "SPE_BROKER_CPUS"
 #define VARIABLE_PMU_TYPE    "SPE_BROKER_PMU_TYPE"
 #define VARIABLE_BUFFER_SIZE "SPE_BROKER_BUFFER_SIZE"
 #define VARIABLE_INTERRUPT   "SPE_BROKER_INTERRUPT"
 
 static const char *const variables[] = {
-        VARIABLE_LEASE, VARIABLE_CPUS, VARIABLE_PMU_TYPE, VARIABLE_BUFFER_SIZE, VARIABLE_INTERRUPT,
+        VARIABLE_LEASE,    VARIABLE_PID,         VARIABLE_CPUS,
+        VARIABLE_PMU_TYPE, VARIABLE_BUFFER_SIZE, VARIABLE_INTERRUPT,
 };
 
-static int export_number(const char *name, const struct json_object *lease, const char *key) {
+static int export_number(const char *name, int64_t number) {
         char text[24];
 
-        (void)snprintf(text, sizeof text, "%" PRId64, field_int(lease, key, 0));
+        (void)snprintf(text, sizeof text, "%" PRId64, number);
         return setenv(name, text, /* overwrite= */ 1);
+}
+
+static int export_member(const char *name, const struct json_object *lease, const char *key) {
+        return export_number(name, field_int(lease, key, 0));
 }
 
 static int export_lease(const struct json_object *lease, const char *cpus) {
         if (setenv(VARIABLE_LEASE, field_string(lease, "leaseId"), 1) < 0 ||
-            setenv(VARIABLE_CPUS, cpus, 1) < 0 || export_number(VARIABLE_PMU_TYPE, lease, "pmuType") < 0 ||
-            export_number(VARIABLE_BUFFER_SIZE, lease, "bufferSize") < 0 ||
-            export_number(VARIABLE_INTERRUPT, lease, "interrupt") < 0)
+            export_number(VARIABLE_PID, getpid()) < 0 || setenv(VARIABLE_CPUS, cpus, 1) < 0 ||
+            export_member(VARIABLE_PMU_TYPE, lease, "pmuType") < 0 ||
+            export_member(VARIABLE_BUFFER_SIZE, lease, "bufferSize") < 0 ||
+            export_member(VARIABLE_INTERRUPT, lease, "interrupt") < 0)
                 return complain_memory();
         return SPEADM_DONE;
 }

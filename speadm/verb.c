@@ -123,9 +123,8 @@ static const Verb verbs[] = {
                 .help = "Run a VMM under a lease",
                 .more = "Takes the lease for this process, keeps it to the lease's CPUs, exports "
                         "SPE_BROKER_LEASE,\n"
-                        "SPE_BROKER_PMU_TYPE, SPE_BROKER_CPUS, SPE_BROKER_BUFFER_SIZE and "
-                        "SPE_BROKER_INTERRUPT,\n"
-                        "and executes COMMAND. The lease ends with it.",
+                        "SPE_BROKER_PID, SPE_BROKER_PMU_TYPE, SPE_BROKER_CPUS, SPE_BROKER_BUFFER_SIZE and\n"
+                        "SPE_BROKER_INTERRUPT, and executes COMMAND. The lease ends with it.",
                 .run = verb_run,
                 .min_operands = 1,
                 .max_operands = VERB_OPERANDS_ANY,

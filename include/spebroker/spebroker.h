@@ -61,7 +61,9 @@ enum spebroker_result {
         /* spebroker_process(): the stream goes on over a new connection. What has changed is told next. */
         SPEBROKER_RECONNECTED = 7,
         /* spebroker_process(): no stream runs (any more); the context takes calls. */
-        SPEBROKER_ENDED = 8
+        SPEBROKER_ENDED = 8,
+        /* spebroker_adopt(): this process was not started under a lease, or under one that has ended. */
+        SPEBROKER_NO_LEASE = 9
 };
 
 /* How a lease shares its CPUs. */
@@ -115,7 +117,8 @@ void spebroker_set_timeout(struct spebroker *context, uint64_t usec);
  * since a seccomp filter may kill for a connect(). A call then connects again, with delays that grow to half
  * a second, and is sent again: for the context's timeout at most, also where it has longer to wait.
  *
- *   spebroker_query(), spebroker_check_host()  change nothing
+ *   spebroker_query(), spebroker_check_host(), spebroker_adopt()
+ *                                              change nothing
  *   spebroker_acquire()                        with a request id (the library's own, if there is none) and
  *                                              what is left of the wait: it gives the same lease, once
  *   spebroker_update_cpus()                    what is asked for is where the lease is in the end
@@ -194,6 +197,14 @@ int spebroker_check_host(struct spebroker *context, struct spebroker_checks **re
  */
 int spebroker_query(struct spebroker *context, const struct spebroker_request *request,
                     struct spebroker_decision **ret_decision);
+
+/*
+ * The lease that this process was started under, by 'speadm run' or whoever else acquired one for it and set
+ * SPE_BROKER_LEASE: ask for it first, and acquire one only after SPEBROKER_NO_LEASE, or the VM is charged
+ * twice. It is this process's only if SPE_BROKER_PID is its pid, as getpid() has it, or, without that
+ * variable, if the broker says so; so what a VMM starts does not take the VMM's lease for its own.
+ */
+int spebroker_adopt(struct spebroker *context, struct spebroker_lease **ret_lease);
 
 /*
  * Takes a lease. A request that is Busy waits up to @wait_usec microseconds (0: not at all) in the broker's

@@ -11,7 +11,7 @@ import cli
 import fake
 from cli import FAILED, HOST_CANNOT, NO_BROKER, REFUSED, USAGE
 
-SHOW = ("import json, os; print(json.dumps({"
+SHOW = ("import json, os; print(json.dumps({'pid': os.getpid(),"
         "'environment': {k: v for k, v in os.environ.items() if k.startswith('SPE_BROKER')},"
         "'affinity': sorted(os.sched_getaffinity(0)), 'descriptors': sorted(map(int, os.listdir('/proc/self/fd')))}))")
 HERE = sorted(os.sched_getaffinity(0))
@@ -30,6 +30,7 @@ class TestRun(cli.TestCase):
         broker = self.granted(cpus=str(HERE[0]), bufferSize=1 << 20)
         shown, errors = self.show(broker)
         self.assertEqual(errors, "")
+        self.assertEqual(shown["environment"].pop("SPE_BROKER_PID"), str(shown["pid"]))
         self.assertEqual(shown["environment"], {
             "SPE_BROKER_LEASE": "0123456789abcdef0123456789abcdef", "SPE_BROKER_PMU_TYPE": "8",
             "SPE_BROKER_CPUS": str(HERE[0]), "SPE_BROKER_BUFFER_SIZE": "1048576", "SPE_BROKER_INTERRUPT": "21"})
@@ -164,17 +165,17 @@ class TestRun(cli.TestCase):
     def best_effort(self, path, why, status, *options):
         """Is run without a lease, and with no variable of another one; its twin is not run."""
         command = ["run", "--vcpus", "2", *options]
-        shown = [sys.executable, "-c", SHOW]
-        inherited = dict.fromkeys(("SPE_BROKER_LEASE", "SPE_BROKER_PMU_TYPE", "SPE_BROKER_CPUS",
+        show = [sys.executable, "-c", SHOW]
+        inherited = dict.fromkeys(("SPE_BROKER_LEASE", "SPE_BROKER_PID", "SPE_BROKER_PMU_TYPE", "SPE_BROKER_CPUS",
                                    "SPE_BROKER_BUFFER_SIZE", "SPE_BROKER_INTERRUPT"), "1")
-        done = subprocess.run(self.command(*command, "--best-effort", "--", *shown, socket=path), capture_output=True,
+        done = subprocess.run(self.command(*command, "--best-effort", "--", *show, socket=path), capture_output=True,
                               text=True, timeout=cli.DEADLINE, env=self.environment() | inherited)
         said = done.stderr.splitlines()
         self.assertEqual((done.returncode, said[1:]), (0, [f"speadm: running '{sys.executable}' without a lease"]))
         self.assertIn(why, said[0])
-        self.assertEqual(json.loads(done.stdout) | {"descriptors": 0},
-                         {"environment": {}, "affinity": HERE, "descriptors": 0})
-        twin = self.speadm(*command, "--", *shown, socket=path, expect=status)
+        shown = json.loads(done.stdout)
+        self.assertEqual((shown["environment"], shown["affinity"]), ({}, HERE))
+        twin = self.speadm(*command, "--", *show, socket=path, expect=status)
         self.assertEqual(twin.err.splitlines(), said[:1])
         self.assertEqual(twin.out, "")
 
@@ -199,7 +200,7 @@ class TestRun(cli.TestCase):
     def test_best_effort_granted(self):
         """With a lease it changes nothing."""
         shown, errors = self.show(self.granted(cpus=str(HERE[0])), "--best-effort")
-        self.assertEqual((errors, shown["affinity"], len(shown["environment"])), ("", HERE[:1], 5))
+        self.assertEqual((errors, shown["affinity"], len(shown["environment"])), ("", HERE[:1], 6))
 
     def test_best_effort_wrong_command_line(self):
         broker = self.fake(Acquire=fake.Error("org.varlink.service.InvalidParameter", parameter="vm"))

@@ -7,7 +7,7 @@ import select
 import time
 
 LIBRARY = ctypes.CDLL(os.environ["SPE_LIBRARY"])
-REFUSED, NO_BROKER, DISCONNECTED, OUTCOME_UNKNOWN, TIMEOUT, AGAIN, RECONNECTED, ENDED = range(1, 9)
+REFUSED, NO_BROKER, DISCONNECTED, OUTCOME_UNKNOWN, TIMEOUT, AGAIN, RECONNECTED, ENDED, NO_LEASE = range(1, 10)
 EXCLUSIVE, GUEST, SHARED = range(1, 4)
 
 POINTERS = ("decision_get_offer", "decision_get_counter_offer", "decision_get_refusal", "get_refusal",
@@ -89,6 +89,9 @@ class Context:
 
     def check_host(self):
         return self.call("check_host", "checks")
+
+    def adopt(self):
+        return self.call("adopt", "lease")
 
     def acquire(self, wanted, wait_usec=0):
         return self.call("acquire", "lease", wanted.pointer, ctypes.c_uint64(wait_usec))
