@@ -17,8 +17,8 @@ import harness
 import sizes
 import wire
 from chaos_acts import Acts
-from chaos_daemon import REVOKE_GRACE, SPUS
-from chaos_vmm import Line, Vmm, Watcher
+from chaos_daemon import GONE_GRACE, REVOKE_GRACE, SPUS
+from chaos_vmm import Line, Vmm, Watcher, usec
 
 VMMS = 20
 POINT_TRIES = 15
@@ -46,7 +46,7 @@ class World(Acts):
 
     def __init__(self, daemon, seed):
         self.daemon, self.seed = daemon, seed
-        self.books = chaos_books.Books(REVOKE_GRACE)
+        self.books = chaos_books.Books(REVOKE_GRACE, GONE_GRACE)
         self.points = chaos_points.Points(daemon)
         self.lines = {}  # fd: whoever reads from it
         self.history = collections.deque(maxlen=200)
@@ -150,7 +150,8 @@ class World(Acts):
         watcher = Watcher(self)
         snapshot = watcher.first()
         leases = snapshot["leases"]
-        late = self.books.snapshot(leases, snapshot["instances"], watcher.now) + self.check_host(snapshot["instances"])
+        late = self.books.snapshot(leases, snapshot["instances"], watcher.now, usec())
+        late += self.check_host(snapshot["instances"])
         if not self.watcher or not self.watcher.is_open():
             self.watcher = watcher
             watcher.listen()

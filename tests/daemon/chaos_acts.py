@@ -9,7 +9,7 @@ import chaos_books
 import harness
 import sizes
 from chaos_daemon import CPUS, SPUS
-from chaos_vmm import Line
+from chaos_vmm import Line, usec
 
 LEASES_PER_VMM = 4
 FEW_CPUS = 20  # of CPUS
@@ -256,10 +256,12 @@ class Acts:
         number = rng.choice(list(self.out or SPUS))
         if number in self.out:
             self.out.remove(number)
+            self.books.returns(sizes.cpus(SPUS[number]))
             self.types[number] += 100 * (rng.random() < 0.5)
             self.daemon.tree.instance(number, SPUS[number], type=self.types[number])
         elif not self.out and rng.random() < 0.5:
             self.out.add(number)
+            self.books.goes(sizes.cpus(SPUS[number]), usec())
             self.daemon.tree.remove_instance(number)
         self.say(f"SPUs that are out: {list(self.out)}")
         line = self.get_admin()
@@ -268,11 +270,15 @@ class Acts:
     def switch(self, rng):
         """CPUs go off line, or are back."""
         if self.off and rng.random() < 0.6:
-            self.off -= set(rng.sample(sorted(self.off), rng.randint(1, len(self.off))))
+            back = set(rng.sample(sorted(self.off), rng.randint(1, len(self.off))))
+            self.off -= back
+            self.books.returns(back)
         elif len(self.off) < OFF_AT_MOST:
             _, lease_id = self.choose(rng, "lose CPUs")
             cpus = sizes.cpus(self.books.leases[lease_id].told["cpus"] if lease_id else SPUS[1])
-            self.off |= set(rng.sample(sorted(cpus), min(rng.randint(1, 2), len(cpus))))
+            some = set(rng.sample(sorted(cpus), min(rng.randint(1, 2), len(cpus))))
+            self.off |= some
+            self.books.goes(some, usec())
         self.daemon.tree.online(sizes.cpulist(set(range(CPUS)) - self.off))
         self.say(f"CPUs off line: {sizes.cpulist(self.off)}")
         line = self.get_admin()

@@ -76,6 +76,8 @@ class Held:
         self.revoked = False  # that is certain: it is never granted again
         self.barred = False  # assignments may have left it nothing
         self.deadline = None  # CLOCK_MONOTONIC, µs: the grace of that revocation ends then, if not before
+        self.overdue = False  # none of its CPUs may have been there for as long as it is waited for
+        self.away_deadline = None  # it is revoked by then, as they are not there
 
     @property
     def pid(self):
@@ -151,7 +153,7 @@ def left_to(lease, cpus, deciding):
 
 
 class Books:
-    def __init__(self, revoke_grace=10 * USEC):
+    def __init__(self, revoke_grace=10 * USEC, gone_grace=60 * USEC):
         self.serial = 0  # counts calls and snapshots
         self.last_snapshot = 0
         self.calls = []  # pending, and unknown until the next snapshot
@@ -162,7 +164,8 @@ class Books:
         self.assigned = Assigned()
         self.online, self.off = set(), set()  # CPUs of SPUs that are there
         self.takings = []  # what decided on CPUs since the last snapshot, for however short a time
-        self.revoke_grace = revoke_grace
+        self.revoke_grace, self.gone_grace = revoke_grace, gone_grace
+        self.gone = {}  # CPU: since when it may not have been there
         self.counts = dict.fromkeys(("granted", "again", "adopted", "undone", "ended", "orphaned", "snapshots"), 0)
 
     # What clients do, and are told
@@ -306,11 +309,29 @@ class Books:
         """A daemon is about to be started."""
         self.dead_at_start = set(self.dead)
 
+    # The host
+
+    def goes(self, cpus, now):
+        """CPUs go off line, or their SPU goes."""
+        self.gone = dict.fromkeys(cpus, now) | self.gone
+
+    def returns(self, cpus):
+        """Perhaps; whether the daemon has seen it is shown later."""
+        for held in self.leases.values():
+            if any(cpus & some for some in held.cpus):
+                held.away_deadline = None
+
+    def note_overdue(self, now):
+        late = {cpu for cpu, since in self.gone.items() if now >= since + self.gone_grace}
+        for held in self.leases.values():
+            held.overdue = held.overdue or any(some <= late for some in held.cpus)
+
     # What it shows
 
-    def snapshot(self, leases, instances, now=0):
-        """Everything at one instant, asked for at now (CLOCK_MONOTONIC, µs) after all that was fed before. Returns
-        what may still be on its way."""
+    def snapshot(self, leases, instances, now=0, after=0):
+        """Everything at one instant, asked for at now (CLOCK_MONOTONIC, µs) after all that was fed before, and told
+        before after. Returns what may still be on its way."""
+        self.note_overdue(after)
         late = []
         self.serial += 1
         self.last_snapshot = self.serial
@@ -322,6 +343,8 @@ class Books:
         self.check_chains(leases)
         for lease in leases:
             self.listed(lease, instances, deciding, now, late)
+            self.check_away(lease, now, after)
+        self.gone = {cpu: since for cpu, since in self.gone.items() if cpu not in self.online}
         self.check_lost({l["leaseId"] for l in leases})
         self.check_sums([l for l in leases if l["state"] in CHARGED], instances)
         self.decide_unknown(leases)
@@ -361,7 +384,7 @@ class Books:
                     late.append(f"{word(lease)}: waits without a connection")
                 return
             held = self.leases[lease_id] = Held(lease)
-            held.partly = True
+            held.partly = held.overdue = True  # who knows what became of it before
             held.releases |= {c for c in self.calls if c.method == "Release" and c.lease_id == lease_id}
             self.counts["adopted"] += 1
         need(lease["state"] in CHARGED, f"{word(lease)}: was {held.state}, is {lease['state']}")
@@ -426,13 +449,28 @@ class Books:
             need(left_to(lease, cpus, deciding) == cpus, f"{word(lease)} is against the assignments", deciding)
             need(not held.revoked, f"{word(lease)} was revoked, and is granted")
             return
-        need(held.revoked or held.revokes or held.barred,
+        need(held.revoked or held.revokes or held.barred or held.overdue,
              f"{word(lease)} is {state}, and nobody revoked it: {lease['reason']}")
         if state == "revoking":
             need(lease["remainingUSec"] is not None, "revoking for ever:", lease)
             if held.deadline is not None and not held.barred:
                 over = now + lease["remainingUSec"] - held.deadline
                 need(over <= 0, f"{word(lease)}: its grace has become longer, by {over} µs")
+
+    def check_away(self, lease, now, after):
+        """Nothing of it is there: it has the grace, and no more with every restart."""
+        held = self.leases.get(lease["leaseId"])
+        if not held:
+            return
+        if lease["state"] != "granted" or lease["pmuType"] is not None:
+            held.away_deadline = None
+            held.overdue = held.overdue and lease["state"] != "granted"
+            return
+        need(lease["remainingUSec"] is not None, f"{word(lease)} is away for ever")
+        ends = now + lease["remainingUSec"]
+        if held.away_deadline is not None:
+            need(ends <= held.away_deadline, f"{word(lease)}: it may be away for longer, by {ends - held.away_deadline} µs")
+        held.away_deadline = held.away_deadline or after + lease["remainingUSec"]
 
     def check_lost(self, listed):
         for lease_id, held in list(self.leases.items()):

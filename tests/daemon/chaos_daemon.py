@@ -14,11 +14,11 @@ from tree import Tree
 CPUS = 32
 SPUS = {0: "0-3", 1: "4-11", 2: "12-15", 3: "16-31"}
 GROUP = 54321
-REVOKE_GRACE = 1_000_000
+REVOKE_GRACE = GONE_GRACE = 1_000_000
 CONFIG = f"""[Policy]
 AcquireGroup={GROUP}
 RevokeGraceSec={REVOKE_GRACE // 1_000_000}
-GoneGraceSec=80000
+GoneGraceSec={GONE_GRACE // 1_000_000}
 """
 
 

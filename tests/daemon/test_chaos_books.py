@@ -53,8 +53,8 @@ class TestBooks(unittest.TestCase):
     def restart(self):
         self.books.up()
 
-    def show(self, *leases, now=0, **kwargs):
-        return self.books.snapshot(list(leases), host(leases, **kwargs), now)
+    def show(self, *leases, now=0, after=0, **kwargs):
+        return self.books.snapshot(list(leases), host(leases, **kwargs), now, after)
 
     def wrong(self, pattern, *leases, **kwargs):
         with self.assertRaisesRegex(Fault, pattern):
@@ -309,9 +309,36 @@ class TestBooks(unittest.TestCase):
         self.wrong("leasedCpus", some, onlineCpus="0-1,3", leasedCpus="1-3")
         self.wrong("leasedCpus", some, onlineCpus="0-1,3", leasedCpus="2")
         self.wrong("instead of one of", some)
-        self.assertEqual(self.show(one | {"pmuType": None}, onlineCpus="0,3", leasedCpus="1-2"), [])
+        self.assertEqual(self.show(one | {"pmuType": None, "remainingUSec": 5}, onlineCpus="0,3", leasedCpus="1-2"), [])
         self.wrong("all CPUs are off line", one, onlineCpus="0,3", leasedCpus="1-2")
         self.assertEqual(self.show(one), [])
+
+    def test_away(self):
+        """It is revoked after the grace, counted from when it went, and not before."""
+        grace = self.books.gone_grace
+        one = self.grant(1)
+        self.books.goes({1}, 1000)
+        gone = one | {"pmuType": None, "remainingUSec": grace}
+        off = {"onlineCpus": "0,2-3", "leasedCpus": "1"}
+        self.wrong("nobody revoked it", gone | {"state": "revoked"}, **off, after=grace)
+        self.wrong("is away for ever", gone | {"remainingUSec": None}, **off)
+        self.assertEqual(self.show(gone, **off, now=2000, after=2010), [])
+        self.assertEqual(self.show(gone | {"remainingUSec": grace - 1000}, **off, now=3000, after=3020), [])
+        self.wrong("may be away for longer", gone, **off, now=3000, after=3020)
+        self.assertEqual(self.show(gone | {"state": "revoked"}, **(off | {"leasedCpus": ""}), after=grace + 2000), [])
+
+    def test_away_again(self):
+        """Back in time, it has the whole grace the next time."""
+        one = self.grant(1)
+        self.books.goes({1}, 1000)
+        gone = one | {"pmuType": None, "remainingUSec": self.books.gone_grace}
+        off = {"onlineCpus": "0,2-3", "leasedCpus": "1"}
+        self.assertEqual(self.show(gone, **off, now=1000, after=1000), [])
+        self.books.returns({1})
+        self.assertEqual(self.show(one, now=5000, after=5000), [])
+        self.books.goes({1}, 9000)
+        self.assertEqual(self.show(gone, **off, now=9000, after=9000), [])
+        self.wrong("nobody revoked it", gone | {"state": "revoked"}, **off, after=self.books.gone_grace + 8000)
 
     def test_off_line_before_it_was_heard_of(self):
         self.books.closed(self.ask(1))
@@ -323,7 +350,7 @@ class TestBooks(unittest.TestCase):
 
     def test_gone(self):
         one = self.grant(1)
-        self.assertEqual(self.show(one | {"pmuType": None}, state="gone"), [])
+        self.assertEqual(self.show(one | {"pmuType": None, "remainingUSec": 5}, state="gone"), [])
         self.wrong("a PMU type of no instance", one, state="gone")
         self.assertEqual(self.show(one | {"pmuType": 9}, pmuType=9), [])
         self.wrong("'pmuType': 8", one, pmuType=9)
