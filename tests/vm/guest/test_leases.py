@@ -2,17 +2,20 @@
 """What becomes of leases when a real driver is unloaded and loaded again, and when their CPUs go off line. The rules
 one by one are tests/daemon/test_lifecycle_*.py's; here the kernel makes the changes, and nobody calls Rescan."""
 
+import bpf
 import machine
 from sizes import MIB
 
 BUFFER = MIB
+# At level reserve, which others would have, the driver cannot be unloaded while there are leases.
+LEVEL = "" if bpf.ENFORCES else "[Arbitration]\nLevel=observe\n"
 RELOADS = 10
 
 
 class TestLeases(machine.TestCase):
     def start(self, config=""):
         self.driver.load("0-1", "2-3")
-        self.daemon = self.broker(config=config)
+        self.daemon = self.broker(config=LEVEL + config)
         self.admin = self.client(self.daemon)
 
     def acquire(self, cpus, locked=0, **kwargs):

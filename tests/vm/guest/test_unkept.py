@@ -2,6 +2,7 @@
 """Without a systemd that keeps descriptors: what refuses host sessions ends with the broker's process, however that
 ends, and is said to."""
 
+import contextlib
 import pathlib
 import re
 
@@ -14,9 +15,18 @@ HELD = 1  # the CPU that is assigned to guests
 
 
 def objects(pid):
-    """Of BPF, by the descriptors of a process."""
-    texts = [path.read_text() for path in pathlib.Path(f"/proc/{pid}/fdinfo").iterdir()]
-    return {pair for text in texts for pair in re.findall(r"^(link_id|prog_id|map_id):\s+(\d+)$", text, re.M)}
+    """Of BPF, by the descriptors of a process; some it has for a moment only."""
+    found = set()
+    for path in pathlib.Path(f"/proc/{pid}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.update(re.findall(r"^(link_id|prog_id|map_id):\s+(\d+)$", path.read_text(), re.M))
+    return found
+
+
+def existing_objects(pid):
+    """Those, if all are in the kernel still: none is told twice, or wrongly."""
+    ours = objects(pid)
+    return bpf.existing(ours) == ours and ours
 
 
 class TestUnkept(machine.TestCase):
@@ -36,9 +46,8 @@ class TestUnkept(machine.TestCase):
         host = broker.call("Describe")["host"]
         self.assertEqual((host["level"], host["levelReason"] is None, host["levelKept"]), (*bpf.LEVEL, False), host)
         self.assertEqual(self.open(), ["", "EBUSY"])
-        ours = objects(broker.process.pid)
+        ours = machine.wait_for(lambda: existing_objects(broker.process.pid), "what it has is told as the kernel has it")
         self.assertIn("map_id", {kind for kind, _ in ours})
-        self.assertEqual(bpf.existing(ours), ours)
         return broker, ours
 
     def gone(self, ours):
