@@ -6,6 +6,7 @@ import collections
 import os
 import pathlib
 import subprocess
+import unittest
 
 import machine
 import sessions
@@ -18,7 +19,11 @@ ROUNDS = 10  # in which there must be enough, or unprotected sides meet once: a 
 # The leases against which a session stands; they are other processes'.
 AGAINST = {"cpu": ("guest", "exclusive"), "task": ("exclusive",)}
 
-OUTCOMES = ("session", "cpu"), ("session", "task"), ("lease", "guest"), ("lease", "exclusive"), "session", "lease"
+# Where the kernel cannot tell the broker of closes, it looks for them now and then, and sessions that are long closed
+# are in the way of nearly all leases: they are not counted on there.
+SEES_CLOSES = not machine.ARM64 or machine.RELEASE >= (6, 4)
+LEASES = (("lease", "guest"), ("lease", "exclusive")) if SEES_CLOSES else ()
+OUTCOMES = ("session", "cpu"), ("session", "task"), *LEASES, "session", "lease"
 
 Entry = collections.namedtuple("Entry", "side kind cpus begin end")
 
@@ -85,6 +90,7 @@ class TestStress(sessions.Case):
         self.assert_idle(self.daemon)
         machine.wait_for(lambda: not self.sessions(), "nothing is left")
 
+    @unittest.skipUnless(SEES_CLOSES, "closes are not seen: there are too few leases to meet sessions")
     def test_unprotected(self):
         """Where nothing is refused, the same books show it."""
         self.start("observe")
