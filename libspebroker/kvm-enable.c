@@ -175,11 +175,7 @@ int spebroker_kvm_enable(struct spebroker_kvm *kvm, struct spebroker *context, s
 
         kvm_forget(kvm);
         enabling.lease = spebroker_lease_ref(lease);
-        kvm->asked = (KvmValues){
-                .irq = spebroker_lease_get_interrupt(lease),
-                .spu = spebroker_lease_get_pmu_type(lease),
-                .buffer_size = (int64_t)spebroker_lease_get_buffer_size(lease),
-        };
+        kvm->asked = kvm_values(lease);
 
         r = kvm_look(kvm, context, lease, vcpu_fd);
         if (r == 0)

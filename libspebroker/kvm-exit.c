@@ -91,6 +91,8 @@ int spebroker_kvm_handle_fail_entry(struct spebroker_kvm *kvm, struct spebroker 
         if (r == 0)
                 r = kvm_say_lease(kvm, SPEBROKER_KVM_STEP_RUN, lease);
         if (r == 0)
+                r = kvm_say_values(kvm, SPEBROKER_KVM_STEP_RUN, lease);
+        if (r == 0)
                 r = look_at_cpu(kvm, lease, cpu);
         if (r != 0)
                 return r;

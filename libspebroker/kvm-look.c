@@ -78,35 +78,31 @@ static bool differs(int64_t given, int64_t asked) {
         return given >= 0 && given != asked;
 }
 
-/* The same for all: the first VCPU's lease, and its values. */
-static int check_lease(struct spebroker_kvm *kvm, const struct spebroker_lease *lease) {
-        const KvmValues *asked = &kvm->asked, *given = &kvm->given;
+int kvm_say_values(struct spebroker_kvm *kvm, enum spebroker_kvm_step step,
+                   const struct spebroker_lease *lease) {
+        const KvmValues asked = kvm_values(lease), *given = &kvm->given;
         char *message = NULL;
-        int r;
-
-        r = kvm_say_lease(kvm, SPEBROKER_KVM_STEP_LEASE, lease);
-        if (r != 0)
-                return r;
+        int r = 0;
 
         if (kvm->n_enabled > 0 &&
             strcmp(spebroker_lease_get_id(kvm->lease), spebroker_lease_get_id(lease)) != 0)
                 r = asprintf(&message, "The VM's VCPUs before have SPE from lease %s, and this is %s.",
                              spebroker_lease_get_id(kvm->lease), spebroker_lease_get_id(lease));
-        else if (differs(given->spu, asked->spu))
+        else if (differs(given->spu, asked.spu))
                 r = asprintf(&message, "The lease's SPU has PMU type %lld now, and the VM was given %lld.",
-                             (long long)asked->spu, (long long)given->spu);
-        else if (differs(given->buffer_size, asked->buffer_size))
+                             (long long)asked.spu, (long long)given->spu);
+        else if (differs(given->buffer_size, asked.buffer_size))
                 r = asprintf(&message, "The lease has buffers of %lld bytes, and the VM was given %lld.",
-                             (long long)asked->buffer_size, (long long)given->buffer_size);
-        else if (differs(given->irq, asked->irq))
+                             (long long)asked.buffer_size, (long long)given->buffer_size);
+        else if (differs(given->irq, asked.irq))
                 r = asprintf(&message, "The lease has interrupt %lld, and the VM was given %lld.",
-                             (long long)asked->irq, (long long)given->irq);
+                             (long long)asked.irq, (long long)given->irq);
         if (r < 0)
                 return -ENOMEM;
         if (!message)
                 return 0;
         return kvm_say(
-                kvm, SPEBROKER_KVM_STEP_LEASE, SPEBROKER_KVM_OTHER_LEASE, message,
+                kvm, step, SPEBROKER_KVM_OTHER_LEASE, message,
                 "All VCPUs of a VM take the same: destroy the VM, and make a new one with this lease.");
 }
 
@@ -167,7 +163,9 @@ int kvm_look(struct spebroker_kvm *kvm, const struct spebroker *context, const s
 
         r = check_process(kvm, context);
         if (r == 0)
-                r = check_lease(kvm, lease);
+                r = kvm_say_lease(kvm, SPEBROKER_KVM_STEP_LEASE, lease);
+        if (r == 0)
+                r = kvm_say_values(kvm, SPEBROKER_KVM_STEP_LEASE, lease);
         if (r == 0)
                 r = check_room(kvm, lease, vcpu_fd);
         if (r == 0)

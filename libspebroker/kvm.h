@@ -51,6 +51,14 @@ struct spebroker_kvm {
 
 DEFINE_CLEANUP(struct spebroker_kvm *, spebroker_kvm_unref)
 
+static inline KvmValues kvm_values(const struct spebroker_lease *lease) {
+        return (KvmValues){
+                .irq = spebroker_lease_get_interrupt(lease),
+                .spu = spebroker_lease_get_pmu_type(lease),
+                .buffer_size = (int64_t)spebroker_lease_get_buffer_size(lease),
+        };
+}
+
 /* At the start of each function that returns an outcome. */
 void kvm_forget(struct spebroker_kvm *kvm);
 
@@ -95,6 +103,11 @@ int kvm_look(struct spebroker_kvm *kvm, const struct spebroker *context, const s
 
 /* How many bytes RLIMIT_MEMLOCK lacks for @size more; 0: it is not in the way. */
 uint64_t kvm_memlock_missing(uint64_t size);
+
+/* 0 if the lease is the VM's, and what the VM was given is what the lease has; else an outcome, or -ENOMEM.
+ */
+int kvm_say_values(struct spebroker_kvm *kvm, enum spebroker_kvm_step step,
+                   const struct spebroker_lease *lease);
 
 /* Asks the broker for @missing bytes of memlock. 0, an outcome, or -errno. */
 int kvm_update(struct spebroker_kvm *kvm, struct spebroker *context, const char *lease_id, uint64_t missing,

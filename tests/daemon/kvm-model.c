@@ -15,6 +15,7 @@
  *   types 8 9          of the SPUs it knows
  *   vgic 3             the versions that it can: a digit each, 0 for none
  *   memlock N          bytes that a VM's maximum buffer sizes may come to, all VCPUs together
+ *   rlimit 1           that are RLIMIT_MEMLOCK's, and what the process has locked counts, too
  *   fail-X E           call X fails with errno E: version, extension, vm, device, vcpu, target, feature,
  *                      has-irq, has-spu, has-max, has-init, set-irq, set-spu, set-max, set-init
  *   once-X E           likewise of a VCPU's attributes, the first time
@@ -33,6 +34,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -288,9 +290,27 @@ static int set_spu(int fd, Object *vcpu, Object *vm, const int *value) {
         return set_object(fd, vcpu);
 }
 
-static int set_max(int fd, Object *vcpu, Object *vm, const uint64_t *value) {
-        long memlock = setting(vcpu->text, "memlock", 0, LONG_MAX);
+/* Bytes that a VM may have in all. */
+static uint64_t memlock_of(const char *text) {
+        char status[16384] = "";
+        struct rlimit limit;
+        const char *locked;
+        FILE *f;
 
+        if (setting(text, "rlimit", 0, 0) == 0)
+                return (uint64_t)setting(text, "memlock", 0, LONG_MAX);
+
+        f = fopen("/proc/self/status", "re");
+        if (!f || getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || fread(status, 1, sizeof(status) - 1, f) == 0)
+                abort();
+        fclose(f);
+        locked = strstr(status, "VmLck:");
+        if (!locked)
+                abort();
+        return limit.rlim_cur - 1024 * strtoull(locked + strlen("VmLck:"), NULL, 10);
+}
+
+static int set_max(int fd, Object *vcpu, Object *vm, const uint64_t *value) {
         if (vm->has_run)
                 return fail(EBUSY);
         if (!value)
@@ -299,7 +319,7 @@ static int set_max(int fd, Object *vcpu, Object *vm, const uint64_t *value) {
                 return fail(EDOM);
         if (vm->max && vm->max != *value)
                 return fail(EINVAL);
-        if (vm->charged + *value > (uint64_t)memlock)
+        if (vm->charged + *value > memlock_of(vcpu->text))
                 return fail(ENOMEM);
         vm->charged += *value;
         vcpu->max = vm->max = *value;

@@ -15,7 +15,9 @@ POINTERS = ("decision_get_offer", "decision_get_counter_offer", "decision_get_re
 NUMBERS = {"lease_get_pmu_type": ctypes.c_int, "lease_get_vcpus": ctypes.c_uint, "lease_get_interrupt": ctypes.c_int,
            "lease_get_remaining_usec": ctypes.c_int64, "lease_get_since_usec": ctypes.c_int64,
            "lease_get_owner_pid": ctypes.c_int, "lease_get_owner_uid": ctypes.c_int64, "holder_get_pid": ctypes.c_int,
-           "holder_get_uid": ctypes.c_int64, "offer_get_pmu_type": ctypes.c_int}
+           "holder_get_uid": ctypes.c_int64, "offer_get_pmu_type": ctypes.c_int, "kvm_get_number": ctypes.c_int64,
+           "kvm_get_enabled": ctypes.c_int, "kvm_get_bound": ctypes.c_int, "kvm_get_step": ctypes.c_int,
+           "kvm_get_errno": ctypes.c_int}
 SIZES = ("_size", "_charge", "_bytes")
 
 

@@ -270,6 +270,7 @@ static void test_fail_entry(void **state) {
                {SAY, LISTED(LEASE_AS(LEASE_A, "8", "0-3", "applied", "granted"))}, {HEAR, LIST},
                {SAY, LISTED(LEASE_AS(LEASE_A, "8", "0-3", "applied", "revoking"))}, {HEAR, LIST},
                {SAY, LISTED(LEASE_AS(LEASE_A, "null", "0-3", "applied", "granted"))}, {HEAR, LIST},
+               {SAY, LISTED(LEASE_AS(LEASE_A, "33", "0-3", "applied", "granted"))}, {HEAR, LIST},
                {SAY, LISTED(OTHER)}, {HEAR, LIST}, {SAY, DENIED}, {HEAR, LIST}, {CLOSE});
         _cleanup_(spebroker_lease_unrefp) struct spebroker_lease *lease = good_lease(), *now = NULL;
         static const struct {
@@ -279,6 +280,7 @@ static void test_fail_entry(void **state) {
                 {SPEBROKER_KVM_CPU_REFUSED, "on CPU 1, which is one of the lease's (0-3)"},
                 {SPEBROKER_KVM_LEASE_OVER, "is revoking"},
                 {SPEBROKER_KVM_LEASE_WITHOUT_SPU, "no SPU now"},
+                {SPEBROKER_KVM_OTHER_LEASE, "PMU type 33 now, and the VM was given 8"},
                 {SPEBROKER_KVM_LEASE_OVER, "no lease " LEASE_A " any more"},
                 {SPEBROKER_KVM_NO_ANSWER, "does not tell the lease: "},
                 {SPEBROKER_KVM_NO_ANSWER, "in vain: the connection is gone"},
