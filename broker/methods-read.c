@@ -21,15 +21,20 @@
 
 /*
  * A long list is written in parts, with others served in between: as many bytes, as take some ten
- * microseconds; and as many leases that are looked at, where few are of the VM that is asked for.
+ * microseconds; and as many entries that are looked at, where few are of the VM that is asked for.
  */
 #define LIST_PART_SIZE (8U * 1024U)
 #define LIST_PART_MAX  256U
 
-typedef struct Listing {
-        LeaseWalk walk;
-        char *vm; /* NULL: of all */
-} Listing;
+typedef struct Listing Listing;
+
+struct Listing {
+        bool (*write_next)(Listing *list, JsonWriter *w); /* looks at one more; false: it is through */
+        LeaseWalk leases;                                 /* one of the two is gone through */
+        RefusalWalk refusals;
+        char *vm;       /* NULL: of all */
+        int64_t n_left; /* refusals, at most */
+};
 
 /* To ask who the peer is takes longer than most answers. */
 static bool may_read(const Manager *manager, const VarlinkCall *call) {
@@ -80,75 +85,87 @@ static Listing *listing_free(Listing *list) {
         if (!list)
                 return NULL;
 
-        lease_walk_end(&list->walk);
+        lease_walk_end(&list->leases);
+        refusal_walk_end(&list->refusals);
         free(list->vm);
         free(list);
         return NULL;
 }
-DEFINE_CLEANUP(Listing *, listing_free)
 
-static int listing_new(Manager *manager, const char *vm, Listing **ret_list) {
+static int listing_new(Manager *manager, struct json_object *parameters, Listing **ret_list) {
         Listing *list = calloc(1, sizeof(*list));
+        const char *vm = NULL;
 
         if (!list)
                 return -ENOMEM;
 
-        lease_walk_begin(&list->walk, &manager->leases);
+        request_get_string(parameters, "vm", &vm);
         if (vm) {
                 list->vm = strdup(vm);
                 if (!list->vm) {
-                        listing_free(list);
+                        free(list);
                         return -ENOMEM;
                 }
         }
+        lease_walk_begin(&list->leases, &manager->leases);
+        refusal_walk_begin(&list->refusals, &manager->refusals);
 
         *ret_list = list;
         return 0;
 }
 
-static void on_list_closed(_unused_ VarlinkCall *call, void *userdata) {
+static void on_listing_closed(_unused_ VarlinkCall *call, void *userdata) {
         listing_free(userdata);
 }
 
-/* The next part. A lease that comes meanwhile is listed too. */
-static void list_leases(VarlinkCall *call, void *userdata) {
+static void write_part(VarlinkCall *call, void *userdata) {
         JsonWriter *w = varlink_call_get_writer(call);
         size_t full = varlink_call_get_backlog(call) + LIST_PART_SIZE;
         Listing *list = userdata;
 
         for (unsigned i = 0; i < LIST_PART_MAX && varlink_call_get_backlog(call) < full; i++) {
-                const Lease *lease = lease_walk_next(&list->walk);
+                if (list->write_next(list, w))
+                        continue;
 
-                if (!lease) {
-                        listing_free(list);
-                        json_write_array_end(w);
-                        varlink_call_send(call);
-                        return;
-                }
-                if (!list->vm || strcmp(list->vm, lease->request.vm) == 0)
-                        encode_lease(w, NULL, lease);
+                listing_free(list);
+                json_write_array_end(w);
+                varlink_call_send(call);
+                return;
         }
+}
+
+/* Takes over @list. */
+static int listing_reply(Listing *list, VarlinkCall *call, const char *member,
+                         bool (*write_next)(Listing *list, JsonWriter *w)) {
+        list->write_next = write_next;
+        json_write_array_begin(varlink_call_reply(call, false), member);
+        varlink_call_watch(call, on_listing_closed, NULL, list);
+        varlink_call_write_in_parts(call, write_part);
+        write_part(call, list);
+        return 0;
+}
+
+/* One that comes meanwhile is listed too. */
+static bool write_next_lease(Listing *list, JsonWriter *w) {
+        const Lease *lease = lease_walk_next(&list->leases);
+
+        if (lease && (!list->vm || strcmp(list->vm, lease->request.vm) == 0))
+                encode_lease(w, NULL, lease);
+        return lease;
 }
 
 int method_list_leases(VarlinkCall *call, struct json_object *parameters, void *userdata) {
         Manager *manager = userdata;
-        const char *vm = NULL;
         Listing *list;
         int r;
 
         if (!may_read(manager, call))
                 return varlink_call_permission_denied(call);
-
-        request_get_string(parameters, "vm", &vm);
-        r = listing_new(manager, vm, &list);
+        r = listing_new(manager, parameters, &list);
         if (r < 0)
                 return r;
 
-        json_write_array_begin(varlink_call_reply(call, false), "leases");
-        varlink_call_watch(call, on_list_closed, NULL, list);
-        varlink_call_write_in_parts(call, list_leases);
-        list_leases(call, list);
-        return 0;
+        return listing_reply(list, call, "leases", write_next_lease);
 }
 
 int method_list_sessions(VarlinkCall *call, _unused_ struct json_object *parameters, void *userdata) {
@@ -172,31 +189,36 @@ int method_list_sessions(VarlinkCall *call, _unused_ struct json_object *paramet
         return 0;
 }
 
+static bool write_next_refusal(Listing *list, JsonWriter *w) {
+        const Refusal *refusal = list->n_left > 0 ? refusal_walk_next(&list->refusals) : NULL;
+
+        if (!refusal)
+                return false;
+        if (!list->vm || (refusal->vm && strcmp(list->vm, refusal->vm) == 0)) {
+                encode_refusal(w, NULL, refusal);
+                list->n_left--;
+        }
+        return true;
+}
+
 int method_list_refusals(VarlinkCall *call, struct json_object *parameters, void *userdata) {
         Manager *manager = userdata;
-        const Refusal *refusal;
-        const char *vm = NULL;
-        int64_t limit = REFUSALS_MAX;
-        JsonWriter *w;
+        int64_t limit;
+        Listing *list;
+        int r;
 
         if (!may_read(manager, call))
                 return varlink_call_permission_denied(call);
-        if (request_get_int(parameters, "limit", &limit) && limit < 1)
+        if (!request_get_int(parameters, "limit", &limit))
+                limit = REFUSALS_MAX;
+        else if (limit < 1)
                 return varlink_call_invalid_parameter(call, "limit");
-        request_get_string(parameters, "vm", &vm);
+        r = listing_new(manager, parameters, &list);
+        if (r < 0)
+                return r;
 
-        w = varlink_call_reply(call, false);
-        json_write_array_begin(w, "refusals");
-        TAILQ_FOREACH(refusal, &manager->refusals.entries, link) {
-                if (vm && (!refusal->vm || strcmp(vm, refusal->vm) != 0))
-                        continue;
-                if (limit-- == 0)
-                        break;
-                encode_refusal(w, NULL, refusal);
-        }
-        json_write_array_end(w);
-        varlink_call_send(call);
-        return 0;
+        list->n_left = limit;
+        return listing_reply(list, call, "refusals", write_next_refusal);
 }
 
 int method_watch(VarlinkCall *call, _unused_ struct json_object *parameters, void *userdata) {

@@ -17,6 +17,7 @@ void refusal_log_init(RefusalLog *log) {
         *log = (RefusalLog){0};
         TAILQ_INIT(&log->entries);
         LIST_INIT(&log->users);
+        LIST_INIT(&log->walks);
 }
 
 void refusal_log_deinit(RefusalLog *log) {
@@ -71,6 +72,11 @@ static void unref_user(RefusalLog *log, RefusalUser *user) {
 }
 
 void refusal_log_remove(RefusalLog *log, Refusal *refusal) {
+        RefusalWalk *walk;
+
+        LIST_FOREACH(walk, &log->walks, link)
+                if (walk->next == refusal)
+                        walk->next = TAILQ_NEXT(refusal, link);
         TAILQ_REMOVE(&log->entries, refusal, link);
         log->n--;
         unref_user(log, refusal->user);
@@ -106,6 +112,23 @@ int refusal_log_add(RefusalLog *log, Refusal *refusal) {
         TAILQ_INSERT_HEAD(&log->entries, refusal, link);
         log->n++;
         return 0;
+}
+
+void refusal_walk_begin(RefusalWalk *walk, RefusalLog *log) {
+        walk->next = TAILQ_FIRST(&log->entries);
+        LIST_INSERT_HEAD(&log->walks, walk, link);
+}
+
+Refusal *refusal_walk_next(RefusalWalk *walk) {
+        Refusal *refusal = walk->next;
+
+        if (refusal)
+                walk->next = TAILQ_NEXT(refusal, link);
+        return refusal;
+}
+
+void refusal_walk_end(RefusalWalk *walk) {
+        LIST_REMOVE(walk, link);
 }
 
 void refusal_record(Manager *manager, Refusal *refusal) {

@@ -24,9 +24,17 @@ typedef struct RefusalUser {
         RefusalRates rates;
 } RefusalUser;
 
+/* Goes through all, newest first, and pauses while others come and go: who is there throughout is met once.
+ */
+typedef struct RefusalWalk {
+        LIST_ENTRY(RefusalWalk) link;
+        Refusal *next; /* NULL: it is through */
+} RefusalWalk;
+
 typedef struct RefusalLog {
         TAILQ_HEAD(RefusalList, Refusal) entries; /* newest first */
         LIST_HEAD(, RefusalUser) users;
+        LIST_HEAD(, RefusalWalk) walks;
         unsigned n;
         RateLimit journal; /* of all users */
 } RefusalLog;
@@ -38,6 +46,12 @@ void refusal_log_remove(RefusalLog *log, Refusal *refusal);
 /* -ENOMEM, or takes over @refusal: once there are as many as may be, in the place of the oldest of whoever
  * has most. */
 int refusal_log_add(RefusalLog *log, Refusal *refusal);
+
+void refusal_walk_begin(RefusalWalk *walk, RefusalLog *log);
+/* The next one, or NULL. */
+Refusal *refusal_walk_next(RefusalWalk *walk);
+/* However far it is. */
+void refusal_walk_end(RefusalWalk *walk);
 
 /*
  * The one way of a refused request for a lease, after whoever asked has been answered: those who watch, the

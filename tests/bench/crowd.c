@@ -46,12 +46,19 @@ typedef struct Kind {
         "{\"method\":\"" BROKER "Acquire\",\"parameters\":{\"request\":{\"vm\":\"crowd\",\"vcpus\":1," \
         "\"bufferSize\":4096,\"instance\":\"" instance "\"},\"waitUSec\":3600000000}" more "}"
 
+/* What is taken. */
+#define ACQUIRE_NOW_CALL                                                                               \
+        "{\"method\":\"" BROKER "Acquire\",\"parameters\":{\"request\":{\"vm\":\"crowd\",\"vcpus\":1," \
+        "\"instance\":\"arm_spe_0\"}}}"
+
 static const Kind kinds[] = {
         {.name = "silent"},
         {.name = "half", .call = "{\"method\":", .half = true},
         {.name = "full", .call = LIST_CALL, .full = true},
         {.name = "call", .call = LIST_CALL, .reads = true, .again = true},
         {.name = "leases", .call = "{\"method\":\"" BROKER "ListLeases\"}", .reads = true, .again = true},
+        {.name = "refused", .call = ACQUIRE_NOW_CALL, .reads = true, .again = true},
+        {.name = "refusals", .call = "{\"method\":\"" BROKER "ListRefusals\"}", .reads = true, .again = true},
         {.name = "watch", .call = "{\"method\":\"" BROKER "Watch\",\"more\":true}", .reads = true},
         {.name = "deaf", .call = "{\"method\":\"" BROKER "Watch\",\"more\":true}"},
         {.name = "hold", .call = ACQUIRE_CALL("arm_spe_1", ",\"more\":true"), .reads = true},

@@ -50,6 +50,7 @@ CROWDS = {
     "calls on 100 connections": ["call:100"],
     "calls on all connections": ["call:4000"],
     "long answers": ["hold:1024", "leases:100"],
+    "long lists of refusals": ["refused:1", "refusals:100"],
     "everything, and calls": ["wait:256", "hold:1024", "watch:64", "call:4000"],
     "10,000 connections a second": ["flood:10000"],
     "short connections": ["flood:0"],

@@ -66,6 +66,38 @@ static void test_fair(void **state) {
         assert_true(LIST_EMPTY(&log.users));
 }
 
+/* Whoever goes through them while others come and go. */
+static void test_walk(void **state) {
+        Refusal *third, *second, *first;
+        RefusalWalk walk, other;
+        RefusalLog log;
+
+        (void)state;
+        refusal_log_init(&log);
+        refusal_walk_begin(&other, &log);
+        add(&log, 1, 3);
+        third = TAILQ_FIRST(&log.entries);
+        second = TAILQ_NEXT(third, link);
+        first = TAILQ_NEXT(second, link);
+
+        refusal_walk_begin(&walk, &log);
+        assert_ptr_equal(refusal_walk_next(&walk), third);
+        add(&log, 1, 1);
+        refusal_log_remove(&log, third);
+        refusal_log_remove(&log, second);
+        assert_ptr_equal(refusal_walk_next(&walk), first);
+        assert_null(refusal_walk_next(&walk));
+        assert_null(refusal_walk_next(&other));
+        refusal_walk_end(&walk);
+
+        refusal_walk_begin(&walk, &log);
+        refusal_log_deinit(&log);
+        assert_null(refusal_walk_next(&walk));
+        refusal_walk_end(&walk);
+        refusal_walk_end(&other);
+        assert_true(LIST_EMPTY(&log.walks));
+}
+
 /* As many users as there is room for: the oldest goes, and nothing is left of its user. */
 static void test_many_users(void **state) {
         unsigned n_users = 0;
@@ -195,9 +227,9 @@ static void test_all(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_fair),   cmocka_unit_test(test_many_users),
-                cmocka_unit_test(test_one_vm), cmocka_unit_test(test_many_names),
-                cmocka_unit_test(test_all),
+                cmocka_unit_test(test_fair),       cmocka_unit_test(test_walk),
+                cmocka_unit_test(test_many_users), cmocka_unit_test(test_one_vm),
+                cmocka_unit_test(test_many_names), cmocka_unit_test(test_all),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
