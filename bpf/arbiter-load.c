@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bpf/kept.h"
 #include "bpf/spe-arbiter.skel.h"
 #include "util/hash.h"
 
@@ -48,6 +49,8 @@ static const bool hook_has_link[_ARBITER_HOOK_MAX][_ARBITER_PART_MAX] = {
                               [ARBITER_PART_FREED] = true,
                               [ARBITER_PART_REFUSE] = true},
 };
+
+static const BpfSubject subject = {.watched = "perf events", .refused = "an event in", .opens_events = true};
 
 static struct bpf_map *map_of(const struct spe_arbiter *programs, ArbiterPart part) {
         struct bpf_map *const maps[_ARBITER_PART_MAPS] = {
@@ -84,8 +87,7 @@ static void name_parts(Arbiter *arbiter) {
         uint64_t checksum = hash_add(HASH_INIT, bytes, n);
 
         for (size_t i = 0; i < _ARBITER_PART_MAX; i++)
-                (void)snprintf(arbiter->names[i], sizeof(arbiter->names[i]), "arbiter-%016llx-%s",
-                               (unsigned long long)checksum, part_names[i]);
+                kept_name(arbiter->names[i], "arbiter", checksum, part_names[i]);
 }
 
 static void adopt(Arbiter *arbiter, NamedFd *kept, size_t n_kept) {
@@ -101,42 +103,6 @@ static void close_part(Arbiter *arbiter, ArbiterPart part) {
                 close(steal_fd(&arbiter->fds[part]));
 }
 
-/* Whether @fd is an object of that kind of BPF's, as the kernel calls its files. */
-static bool is_of_kind(int fd, const char *kind) {
-        char path[sizeof("/proc/self/fd/-2147483648")], target[64];
-        ssize_t n;
-
-        (void)snprintf(path, sizeof(path), "/proc/self/fd/%i", fd);
-        n = readlink(path, target, sizeof(target) - 1);
-        if (n < 0)
-                return false;
-        target[n] = '\0';
-        return strcmp(target, kind) == 0;
-}
-
-static bool is_map(int fd, const struct bpf_map *map) {
-        struct bpf_map_info info = {0};
-        __u32 size = sizeof(info);
-
-        return fd >= 0 && is_of_kind(fd, "anon_inode:bpf-map") &&
-               bpf_obj_get_info_by_fd(fd, &info, &size) == 0 && info.type == bpf_map__type(map) &&
-               info.key_size == bpf_map__key_size(map) && info.value_size == bpf_map__value_size(map) &&
-               info.max_entries == bpf_map__max_entries(map) && info.map_flags == bpf_map__map_flags(map);
-}
-
-static bool is_link(int fd, ArbiterPart part, const struct bpf_program *program) {
-        struct bpf_link_info info = {0};
-        __u32 size = sizeof(info);
-
-        if (fd < 0 || !is_of_kind(fd, "anon_inode:bpf_link") || bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
-                return false;
-
-        if (part == ARBITER_PART_RETURNING)
-                return info.type == BPF_LINK_TYPE_RAW_TRACEPOINT;
-        return info.type == BPF_LINK_TYPE_TRACING &&
-               info.tracing.attach_type == (__u32)bpf_program__expected_attach_type(program);
-}
-
 /*
  * A name is no proof. The maps are taken over together or not at all: then nothing that is kept is of use.
  */
@@ -144,9 +110,10 @@ static bool has_all_maps(Arbiter *arbiter, const struct spe_arbiter *programs) {
         bool all = true;
 
         for (ArbiterPart part = 0; part < _ARBITER_PART_MAPS; part++)
-                all = all && is_map(arbiter->fds[part], map_of(programs, part));
+                all = all && kept_is_map(arbiter->fds[part], map_of(programs, part));
         for (ArbiterPart part = _ARBITER_PART_MAPS; part < _ARBITER_PART_MAX; part++)
-                if (!is_link(arbiter->fds[part], part, program_of(programs, part)))
+                if (!kept_is_link(arbiter->fds[part],
+                                  part == ARBITER_PART_RETURNING ? NULL : program_of(programs, part)))
                         close_part(arbiter, part);
         if (!all)
                 for (size_t part = 0; part < _ARBITER_PART_MAX; part++)
@@ -282,7 +249,7 @@ int arbiter_load(Arbiter *arbiter, ArbiterHook highest, NamedFd *kept, size_t n_
                         close_maps(arbiter); /* libbpf has its own descriptors of them */
                         return 0;
                 }
-                arbiter_explain(arbiter, loaded, r);
+                bpf_explain(&subject, loaded, r, &arbiter->explanation);
                 if (!loaded)
                         drop_programs(arbiter);
         }

@@ -9,6 +9,8 @@
 #include <stdint.h>
 
 #include "bpf/arbiter.h"
+#include "bpf/explain.h"
+#include "bpf/kept.h"
 #include "bpf/spe-arbiter.h"
 
 /* What is kept over a restart: the maps, then the links by which programs stay attached. */
@@ -29,28 +31,20 @@ typedef enum ArbiterPart {
         _ARBITER_PART_MAX,
 } ArbiterPart;
 
-enum {
-        _ARBITER_LOAD_E_SUCCESS,
-        ARBITER_LOAD_E_UNPROVED, /* an LSM program is attached, and the kernel does not do as it says */
-};
-
 /* Room for one pass over the table: what goes behind its back and comes in front of it is met twice. */
 #define ARBITER_READ_MAX (2U * ARBITER_SESSIONS)
-
-#define ARBITER_PART_NAME_MAX 48U
 
 struct spe_arbiter;
 struct ring_buffer;
 
 struct Arbiter {
         ArbiterHook hook;
-        char reason[ARBITER_REASON_MAX]; /* empty: none */
-        const char *advice;
+        BpfExplanation explanation;
 
         struct spe_arbiter *programs;
         ArbiterControl *control; /* mapped; NULL without a hook */
         int fds[_ARBITER_PART_MAX];
-        char names[_ARBITER_PART_MAX][ARBITER_PART_NAME_MAX];
+        char names[_ARBITER_PART_MAX][KEPT_NAME_MAX];
 
         struct ring_buffer *doorbell;
         ArbiterRefusalFn refused; /* while arbiter_process() runs */
@@ -72,12 +66,10 @@ void arbiter_unwatch_returns(Arbiter *arbiter);
 /* Runs the iterator over the files of @process (0: all). */
 int arbiter_run_iterator(Arbiter *arbiter, pid_t process);
 
-/* Whether the kernel does what an LSM program says: it is had refuse one event. */
+/* Whether the kernel does what an LSM program says: it is had refuse one event. Or BPF_E_UNPROVED. */
 int arbiter_prove_refusal(Arbiter *arbiter);
 /* Shows the iterator a file of a perf event, to know others by, and by its process the broker. */
 int arbiter_teach_iterator(Arbiter *arbiter);
-/* Keeps why a hook could not be had (@error: of the above, or -errno), unless a better one has said why. */
-void arbiter_explain(Arbiter *arbiter, bool loaded, int error);
 
 /* An entry of the table, as others see it; but for its id. */
 void arbiter_to_session(const ArbiterEntry *entry, ArbiterSession *ret_session);

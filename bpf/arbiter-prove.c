@@ -10,7 +10,6 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <linux/perf_event.h>
-#include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -62,23 +61,13 @@ static int open_marked(__u64 mark) {
         return fd < 0 ? -errno : (int)fd;
 }
 
-static int make_mark(__u64 *ret_mark) {
-        __u64 mark = 0;
-
-        while (mark == 0)
-                if (getrandom(&mark, sizeof(mark), 0) != sizeof(mark))
-                        return -errno;
-        *ret_mark = mark;
-        return 0;
-}
-
 int arbiter_prove_refusal(Arbiter *arbiter) {
         ArbiterControl *control = arbiter->control;
         _cleanup_(closep) int fd = -1;
-        __u64 mark = 0;
+        uint64_t mark = 0;
         int r;
 
-        r = make_mark(&mark);
+        r = kept_make_mark(&mark);
         if (r < 0)
                 return r;
 
@@ -88,7 +77,7 @@ int arbiter_prove_refusal(Arbiter *arbiter) {
         fd = open_marked(mark);
         __atomic_store_n(&control->probe, 0, __ATOMIC_SEQ_CST);
         if (fd != -EBUSY || __atomic_load_n(&control->probed, __ATOMIC_SEQ_CST) == 0)
-                return ARBITER_LOAD_E_UNPROVED;
+                return BPF_E_UNPROVED;
 
         __atomic_store_n(&control->exact, !__atomic_load_n(&control->probe_freed, __ATOMIC_SEQ_CST),
                          __ATOMIC_SEQ_CST);
@@ -98,10 +87,10 @@ int arbiter_prove_refusal(Arbiter *arbiter) {
 int arbiter_teach_iterator(Arbiter *arbiter) {
         ArbiterControl *control = arbiter->control;
         _cleanup_(closep) int fd = -1;
-        __u64 mark = 0;
+        uint64_t mark = 0;
         int r;
 
-        r = make_mark(&mark);
+        r = kept_make_mark(&mark);
         if (r < 0)
                 return r;
         fd = open_marked(mark);

@@ -133,11 +133,11 @@ ArbiterHook arbiter_get_hook(const Arbiter *arbiter) {
 }
 
 const char *arbiter_get_reason(const Arbiter *arbiter) {
-        return arbiter->reason[0] ? arbiter->reason : NULL;
+        return arbiter->explanation.reason[0] ? arbiter->explanation.reason : NULL;
 }
 
 const char *arbiter_get_advice(const Arbiter *arbiter) {
-        return arbiter->advice;
+        return arbiter->explanation.advice;
 }
 
 void arbiter_get_counters(const Arbiter *arbiter, ArbiterCounters *ret_counters) {

@@ -24,7 +24,6 @@
 #include "util/cpuset.h"
 #include "util/named-fd.h"
 
-#define ARBITER_REASON_MAX  256U
 #define ARBITER_PMU_NAME    32U /* with its NUL; a longer name is cut in the kernel and matches nothing */
 #define ARBITER_COMMAND_MAX 16U /* TASK_COMM_LEN */
 

@@ -48,7 +48,7 @@ FORBIDDEN = {
 }
 
 # Headers that the build makes.
-GENERATED = {"bpf/spe-arbiter.skel.h"}
+GENERATED = {"bpf/spe-arbiter.skel.h", "bpf/spe-gate.skel.h"}
 
 # Conditional compilation belongs into headers that hide it. These may have it:
 CONDITIONAL_OK = [

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Why there is no better hook, in words of what is missing, and what to do about it. What the probe of single
- * programs finds (bpf/probe.h) is said as it says it; here is what only the whole shows.
+ * Words of what is missing. What the probe of single programs finds (bpf/probe.h) is said as it says it; here
+ * is what only the whole shows.
  */
+
+#include "bpf/explain.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "bpf/arbiter-load.h"
 #include "bpf/probe.h"
+#include "util/cleanup.h"
 #include "util/parse.h"
 
 #define LSM_LIST_PATH      "/sys/kernel/security/lsm"
@@ -40,26 +42,26 @@ static bool list_has(const char *list, const char *word) {
         return false;
 }
 
-static void explain_unproved(Arbiter *arbiter) {
+static void explain_unproved(const BpfSubject *subject, BpfExplanation *explanation) {
         char list[128] = "";
 
         read_line(LSM_LIST_PATH, list, sizeof(list));
         if (list_has(list, "bpf")) {
-                (void)snprintf(
-                        arbiter->reason, sizeof(arbiter->reason),
-                        "The kernel lets an event in that a BPF program of type LSM refuses, as tried.");
+                (void)snprintf(explanation->reason, sizeof(explanation->reason),
+                               "The kernel lets %s that a BPF program of type LSM refuses, as tried.",
+                               subject->refused);
                 return;
         }
-        (void)snprintf(arbiter->reason, sizeof(arbiter->reason),
+        (void)snprintf(explanation->reason, sizeof(explanation->reason),
                        "The kernel does not call BPF programs of type LSM: bpf is not among the active "
                        "security modules (%s).",
                        list[0] ? list : "their list cannot be read");
-        arbiter->advice = "Add bpf to the list in lsm= on the kernel's command line, and boot anew.";
+        explanation->advice = "Add bpf to the list in lsm= on the kernel's command line, and boot anew.";
 }
 
 /* Kernels of Debian's and others' know more than the 2 of all kernels, and then do not ask for CAP_PERFMON.
  */
-static bool explain_paranoid(Arbiter *arbiter) {
+static bool explain_paranoid(BpfExplanation *explanation) {
         char line[16];
         uint64_t level;
 
@@ -67,42 +69,42 @@ static bool explain_paranoid(Arbiter *arbiter) {
         if (parse_u64(line, INT_MAX, &level) != 0 || level <= PARANOID_MAX_USUAL)
                 return false;
 
-        (void)snprintf(arbiter->reason, sizeof(arbiter->reason),
+        (void)snprintf(explanation->reason, sizeof(explanation->reason),
                        "Only CAP_SYS_ADMIN may open perf events here, which the broker needs to see its BPF "
                        "programs at work (kernel.perf_event_paranoid is %s).",
                        line);
-        arbiter->advice = "sysctl kernel.perf_event_paranoid=2";
+        explanation->advice = "sysctl kernel.perf_event_paranoid=2";
         return true;
 }
 
-void arbiter_explain(Arbiter *arbiter, bool loaded, int error) {
+void bpf_explain(const BpfSubject *subject, bool loaded, int error, BpfExplanation *explanation) {
         char lockdown[64];
         BpfProbe probe;
 
-        if (arbiter->reason[0])
+        if (explanation->reason[0])
                 return;
-        if (error == ARBITER_LOAD_E_UNPROVED) {
-                explain_unproved(arbiter);
+        if (error == BPF_E_UNPROVED) {
+                explain_unproved(subject, explanation);
                 return;
         }
 
         bpf_probe(&probe);
         if (probe.result != BPF_PROBE_ATTACHES) {
-                (void)snprintf(arbiter->reason, sizeof(arbiter->reason), "%s", probe.reason);
-                arbiter->advice = probe.advice;
+                (void)snprintf(explanation->reason, sizeof(explanation->reason), "%s", probe.reason);
+                explanation->advice = probe.advice;
                 return;
         }
         read_line(LOCKDOWN_PATH, lockdown, sizeof(lockdown));
         if (strstr(lockdown, "[confidentiality]")) {
-                (void)snprintf(arbiter->reason, sizeof(arbiter->reason),
+                (void)snprintf(explanation->reason, sizeof(explanation->reason),
                                "The kernel is locked down for confidentiality, so BPF programs may not read "
                                "its memory.");
-                arbiter->advice = "Boot with lockdown=integrity, or without lockdown.";
+                explanation->advice = "Boot with lockdown=integrity, or without lockdown.";
                 return;
         }
-        if (loaded && error == -EACCES && explain_paranoid(arbiter))
+        if (subject->opens_events && loaded && error == -EACCES && explain_paranoid(explanation))
                 return;
-        (void)snprintf(arbiter->reason, sizeof(arbiter->reason),
-                       "BPF programs that watch perf events do not %s: %s.", loaded ? "attach" : "load",
-                       strerror(-error));
+        (void)snprintf(explanation->reason, sizeof(explanation->reason),
+                       "BPF programs that watch %s do not %s: %s.", subject->watched,
+                       loaded ? "attach" : "load", strerror(-error));
 }
