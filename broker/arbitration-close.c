@@ -116,5 +116,6 @@ void arbitration_settle(Manager *manager) {
         CpuSet kept;
 
         settle_closed(manager, &kept);
-        fdstore_sync(manager->fdstore, arbitration->arbiter, arbitration->reserve, &kept);
+        fdstore_sync(manager->fdstore, arbitration->arbiter, gatekeeper_get_gate(manager->gatekeeper),
+                     arbitration->reserve, &kept);
 }

@@ -73,6 +73,7 @@ static const Key keys[] = {
         LIMIT("MaxConnections", "4096", config_set_count, max_connections),
         LIMIT("MaxConnectionsPerUser", "2176", config_set_count, max_connections_per_user),
         ARBITRATION("Level", "auto", config_set_level, level),
+        ARBITRATION("Gate", "auto", config_set_gate, gate),
         MEMLOCK("Manage", "yes", config_set_switch, manage_memlock),
         NUMBER("Capability", config_set_kvm_number, CAPABILITY),
         NUMBER("Feature", config_set_kvm_feature, FEATURE),

@@ -105,6 +105,17 @@ int config_set_level(const ConfigContext *context, const ConfigEntry *entry, voi
         return 0;
 }
 
+int config_set_gate(const ConfigContext *context, const ConfigEntry *entry, void *field) {
+        GateLevel level = gate_level_from_string(entry->value);
+
+        if (strcmp(entry->value, "auto") == 0)
+                level = CONFIG_GATE_AUTO;
+        if (level < 0)
+                return refuse(context, entry, "not a level of the gate (auto, enforce, log, off)");
+        *(GateLevel *)field = level;
+        return 0;
+}
+
 int config_set_duration(const ConfigContext *context, const ConfigEntry *entry, void *field) {
         uint64_t usec;
         int r;

@@ -30,6 +30,8 @@ int config_set_mode(const ConfigContext *context, const ConfigEntry *entry, void
 int config_set_level(const ConfigContext *context, const ConfigEntry *entry, void *field);
 /* ConfigSwitch. */
 int config_set_switch(const ConfigContext *context, const ConfigEntry *entry, void *field);
+/* GateLevel, or CONFIG_GATE_AUTO. */
+int config_set_gate(const ConfigContext *context, const ConfigEntry *entry, void *field);
 int config_set_duration(const ConfigContext *context, const ConfigEntry *entry, void *field);
 int config_set_groups(const ConfigContext *context, const ConfigEntry *entry, void *field);
 /* Empty means everyone. */

@@ -63,6 +63,9 @@ typedef enum ConfigSwitch {
         CONFIG_SWITCH_YES_BY_DEFAULT,
 } ConfigSwitch;
 
+/* Of Config.gate: no level by name. */
+#define CONFIG_GATE_AUTO _GATE_LEVEL_MAX
+
 typedef struct Config {
         AssignmentOwner default_owner;
         LeaseMode default_mode;
@@ -76,6 +79,7 @@ typedef struct Config {
         unsigned max_connections;
         unsigned max_connections_per_user;
         ArbitrationLevel level; /* CONFIG_LEVEL_AUTO: the best that this host has */
+        GateLevel gate;         /* CONFIG_GATE_AUTO: log where that can be */
         ConfigSwitch manage_memlock;
         int64_t kvm_numbers[_KVM_NUMBER_MAX]; /* as kvm_numbers() takes them */
         ConfigAssignment *assignments;        /* in the order of the files */

@@ -34,7 +34,7 @@ static uint64_t min_u64(uint64_t a, uint64_t b) {
 
 DescriptorCount descriptors_needed(const Config *config, size_t n_cpus, bool is_kept) {
         uint64_t n_connections = config->max_connections, n_leases = config->limits.max_leases;
-        uint64_t n_keeping = n_cpus + FDSTORE_ARBITER_MAX;
+        uint64_t n_keeping = n_cpus + FDSTORE_PROGRAMS_MAX;
 
         return (DescriptorCount){
                 .process = n_connections * PER_CONNECTION + min_u64(n_connections, WAITERS_MAX) * PER_WAITER +

@@ -40,8 +40,10 @@ static void encode_counters(JsonWriter *w, const Manager *manager, const Varlink
         const HostEventsCounters *events = host_events_counters(manager->host_events);
         const Counters *counters = &manager->counters;
         ArbiterCounters sessions;
+        GateCounters gate;
 
         arbitration_get_counters(manager->arbitration, &sessions);
+        gatekeeper_get_counters(manager->gatekeeper, &gate);
         json_write_array_begin(w, "counters");
         encode_counter(w, "leases-granted", counters->leases_granted);
         encode_counter(w, "leases-ended", counters->leases_ended);
@@ -65,6 +67,9 @@ static void encode_counters(JsonWriter *w, const Manager *manager, const Varlink
         encode_counter(w, "session-table-full", sessions.full);
         encode_counter(w, "session-drift", sessions.drifted);
         encode_counter(w, "session-refusals-lost", sessions.lost + manager->sessions.refusals_lost);
+        encode_counter(w, "gate-refused", gate.refused);
+        encode_counter(w, "gate-reported", gate.reported);
+        encode_counter(w, "gate-refusals-lost", gate.lost);
         json_write_array_end(w);
 }
 
@@ -113,6 +118,8 @@ void encode_host(JsonWriter *w, const char *key, const Manager *manager) {
         json_write_bool(w, "levelKept",
                         arbitration_get_level(manager->arbitration) >= ARBITRATION_LEVEL_RESERVE &&
                                 fdstore_is_keeping(manager->fdstore));
+        json_write_string(w, "gate", gate_level_to_string(gatekeeper_get_level(manager->gatekeeper)));
+        json_write_string(w, "gateReason", gatekeeper_get_reason(manager->gatekeeper));
         json_write_object_begin(w, "memlock");
         json_write_bool(w, "manage", manager->manages_memlock);
         json_write_bool(w, "able", manager->manages_memlock && memlock_limit_is_able());

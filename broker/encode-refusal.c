@@ -12,7 +12,7 @@
 #define ERROR_NAME_MAX 64U
 
 static const char *error_name(const Refusal *refusal, char name[static ERROR_NAME_MAX]) {
-        snprintf(name, ERROR_NAME_MAX, BROKER_ERROR_PREFIX "%s", refusal_kind_to_string(refusal->kind));
+        snprintf(name, ERROR_NAME_MAX, BROKER_ERROR_PREFIX "%s", refusal_get_error(refusal));
         return name;
 }
 
@@ -48,11 +48,11 @@ static void encode_holders(JsonWriter *w, const Refusal *refusal) {
 void encode_refusal(JsonWriter *w, const char *key, const Refusal *refusal) {
         bool limit = refusal->kind == REFUSAL_LIMIT_EXCEEDED;
         bool size = refusal->kind == REFUSAL_BUFFER_SIZE_NOT_REPRESENTABLE;
+        unsigned times = refusal->open.times + refusal->attribute.times;
         _cleanup_(freep) char *counted = NULL;
         char name[ERROR_NAME_MAX];
 
-        if (refusal->open.times > 1 &&
-            asprintf(&counted, "%s (%u times)", refusal->message, refusal->open.times) < 0)
+        if (times > 1 && asprintf(&counted, "%s (%u times)", refusal->message, times) < 0)
                 counted = NULL;
 
         json_write_object_begin(w, key);

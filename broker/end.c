@@ -76,6 +76,7 @@ void lease_end(Manager *manager, Lease *lease, const char *reason) {
         lease->contended = false;
         lease->deadline_usec = UINT64_MAX;
         lease_set_reason(lease, reason);
+        gatekeeper_owner_changed(manager, lease->owner);
 
         events_lease(manager, lease, LEASE_CHANGE_ENDED);
         lease_free(lease);
@@ -226,6 +227,7 @@ static void stop_holding(Manager *manager, Lease *lease) {
         lease->state = LEASE_STATE_REVOKED;
         lease->usable = lease->cpus;
         lease->barred = false;
+        gatekeeper_owner_changed(manager, lease->owner);
         if (!lease->kill)
                 stop_killing(lease);
         manager->leases.n_revoked++;

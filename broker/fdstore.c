@@ -57,7 +57,7 @@ struct FdStore {
         /* What the last fdstore_sync() was about. */
         bool stale; /* it did not do all of it */
         bool told;  /* that has been logged */
-        size_t n_arbiter;
+        size_t n_programs;
         CpuSet wanted;
         uint64_t generation; /* of the reserve */
 
@@ -272,9 +272,10 @@ size_t fdstore_count_cpus(void) {
 }
 
 size_t fdstore_get_owner_room(const FdStore *store, size_t *ret_bytes) {
-        size_t n_cpus = fdstore_count_cpus(), reserved = FDSTORE_ARBITER_MAX + n_cpus, room;
+        size_t n_cpus = fdstore_count_cpus(), reserved = FDSTORE_PROGRAMS_MAX + n_cpus, room;
 
-        *ret_bytes = FDSTORE_NAMES_MAX - FDSTORE_ARBITER_MAX * ARBITER_NAME_SIZE - n_cpus * RESERVE_NAME_SIZE;
+        *ret_bytes =
+                FDSTORE_NAMES_MAX - FDSTORE_PROGRAMS_MAX * ARBITER_NAME_SIZE - n_cpus * RESERVE_NAME_SIZE;
         room = store->room > reserved ? store->room - reserved : 0;
         return room < FDSTORE_OWNERS_MAX ? room : FDSTORE_OWNERS_MAX;
 }
@@ -478,7 +479,7 @@ static int store_wanted(FdStore *store, const NamedFd *kept, size_t n_kept, cons
 
 static bool has_changed(const FdStore *store, const NamedFd *kept, size_t n_kept, const Reserve *reserve,
                         const CpuSet *wanted) {
-        if (store->stale || n_kept != store->n_arbiter || !cpuset_equal(wanted, &store->wanted) ||
+        if (store->stale || n_kept != store->n_programs || !cpuset_equal(wanted, &store->wanted) ||
             reserve_get_generation(reserve) != store->generation)
                 return true;
 
@@ -519,19 +520,24 @@ static void release_rest(const FdStore *store, Reserve *reserve, const CpuSet *w
         }
 }
 
-void fdstore_sync(FdStore *store, const Arbiter *arbiter, Reserve *reserve, const CpuSet *wanted) {
-        NamedFd kept[FDSTORE_ARBITER_MAX];
-        size_t n_kept = arbiter ? arbiter_get_kept(arbiter, kept, ELEMENTS_OF(kept)) : 0;
+void fdstore_sync(FdStore *store, const Arbiter *arbiter, const Gate *gate, Reserve *reserve,
+                  const CpuSet *wanted) {
+        NamedFd kept[FDSTORE_PROGRAMS_MAX];
+        size_t n_kept = 0;
 
         if (store->n_handed > 0)
                 return; /* what systemd has is not known yet */
+        if (arbiter)
+                n_kept = arbiter_get_kept(arbiter, kept, ELEMENTS_OF(kept));
+        if (gate && n_kept < ELEMENTS_OF(kept))
+                n_kept += gate_get_kept(gate, kept + n_kept, ELEMENTS_OF(kept) - n_kept);
         if (n_kept > ELEMENTS_OF(kept))
                 n_kept = ELEMENTS_OF(kept);
 
         if (store->room > 0 && has_changed(store, kept, n_kept, reserve, wanted)) {
                 int r = store_wanted(store, kept, n_kept, reserve, wanted);
 
-                store->n_arbiter = n_kept;
+                store->n_programs = n_kept;
                 store->wanted = *wanted;
                 store->stale = r < 0;
                 complain(store, r);

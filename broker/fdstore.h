@@ -18,21 +18,22 @@
 #include <systemd/sd-event.h>
 
 #include "bpf/arbiter.h"
+#include "bpf/gate.h"
 #include "bpf/reserve.h"
 #include "util/cleanup.h"
 #include "util/cpuset.h"
 #include "util/named-fd.h"
 
 /*
- * Descriptors of an arbiter, and pidfds of owners of leases; and those that are taken from systemd at all:
- * with a held event on each CPU. There cannot be many more: their names together are one string of the next
- * process's environment, and with more than FDSTORE_NAMES_MAX bytes, a ':' behind each, the kernel would not
- * start it (MAX_ARG_STRLEN is 128 KiB where pages are 4 KiB). So names are short.
+ * Descriptors of an arbiter and of a gate, and pidfds of owners of leases; and those that are taken from
+ * systemd at all: with a held event on each CPU. There cannot be many more: their names together are one
+ * string of the next process's environment, and with more than FDSTORE_NAMES_MAX bytes, a ':' behind each,
+ * the kernel would not start it (MAX_ARG_STRLEN is 128 KiB where pages are 4 KiB). So names are short.
  */
-#define FDSTORE_ARBITER_MAX 64U
-#define FDSTORE_OWNERS_MAX  4096U
-#define FDSTORE_MAX         (CPUSET_MAX + FDSTORE_OWNERS_MAX + FDSTORE_ARBITER_MAX)
-#define FDSTORE_NAMES_MAX   (120U << 10)
+#define FDSTORE_PROGRAMS_MAX 64U
+#define FDSTORE_OWNERS_MAX   4096U
+#define FDSTORE_MAX          (CPUSET_MAX + FDSTORE_OWNERS_MAX + FDSTORE_PROGRAMS_MAX)
+#define FDSTORE_NAMES_MAX    (120U << 10)
 
 typedef struct FdStore FdStore;
 
@@ -60,11 +61,12 @@ size_t fdstore_count_cpus(void);
 void fdstore_drop_rest(FdStore *store);
 
 /*
- * Brings the store to what @arbiter keeps (NULL: nothing) and to the held events of @wanted, and releases the
- * others: at once, or in a later call, after dropped(). Call it after each change of what is wanted; it looks
- * no further where nothing has changed. Before fdstore_drop_rest() it does nothing.
+ * Brings the store to what @arbiter and @gate keep (NULL: nothing) and to the held events of @wanted, and
+ * releases the others: at once, or in a later call, after dropped(). Call it after each change of what is
+ * wanted; it looks no further where nothing has changed. Before fdstore_drop_rest() it does nothing.
  */
-void fdstore_sync(FdStore *store, const Arbiter *arbiter, Reserve *reserve, const CpuSet *wanted);
+void fdstore_sync(FdStore *store, const Arbiter *arbiter, const Gate *gate, Reserve *reserve,
+                  const CpuSet *wanted);
 
 /* How many descriptors systemd keeps; 0: it has no store, SIZE_MAX: it does not say (before version 254). */
 size_t fdstore_get_room(const FdStore *store);

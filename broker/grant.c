@@ -62,6 +62,7 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
         manager->counters.leases_granted++;
         contention_may_change(manager, &lease->cpus);
         arbitration_lease_changed(manager, lease);
+        gatekeeper_owner_changed(manager, lease->owner);
         if (manager->leases.n_waiting > 0) /* a limit that is used up now is a refusal to those who wait */
                 manager_mark_dirty(manager, DIRTY_QUEUE);
 
@@ -140,6 +141,7 @@ int lease_update(Manager *manager, Lease *lease, const CpuSet *cpus, uint64_t mo
                 lease_memlock_charge(manager, lease, more);
         if (more > 0 && manager->leases.n_waiting > 0)
                 manager_mark_dirty(manager, DIRTY_QUEUE);
+        gatekeeper_owner_changed(manager, lease->owner);
         events_lease(manager, lease, LEASE_CHANGE_UPDATED);
         lease_unmark_unsaved(lease); /* as just said, it is on record */
         return 0;

@@ -41,6 +41,7 @@ static void owner_entry_free(LeaseOwner *owner) {
         assert(LIST_EMPTY(&owner->leases) && !owner->by_request);
         arbitration_owner_gone(owner->manager, owner);
         misplaced_owner_gone(owner->manager, owner);
+        gatekeeper_owner_changed(owner->manager, owner);
         tdelete(owner, &owner->manager->owners.by_pid, compare_pid);
         sd_event_source_disable_unref(owner->exit_source);
         if (owner->manager->owner_store)

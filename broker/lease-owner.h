@@ -28,6 +28,7 @@ typedef struct LeaseOwner {
         TAILQ_ENTRY(LeaseOwner) look_link; /* Misplaced.owners */
         uint64_t looked_usec;              /* CLOCK_MONOTONIC: at its threads; or when it came */
         Memlock memlock;                   /* its limit of locked memory */
+        struct GateOwner *admitted;        /* by the gate in the kernel; NULL: to nothing */
         void *by_request;                  /* those that have a request id; tsearch() */
 } LeaseOwner;
 

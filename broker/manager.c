@@ -303,6 +303,15 @@ static int add_arbitration(Manager *manager) {
         return arbitration_new(manager, handed, n_handed, &manager->arbitration);
 }
 
+/* What sees VCPUs that are given SPE. Before KVM is asked, as that sets attributes of VCPUs, too. */
+static int add_gatekeeper(Manager *manager) {
+        NamedFd *handed;
+        size_t n_handed;
+
+        handed = fdstore_get_handed(manager->fdstore, &n_handed);
+        return gatekeeper_new(manager, handed, n_handed, &manager->gatekeeper);
+}
+
 static int add_host_events(Manager *manager) {
         return host_events_new(manager, &manager->host_events);
 }
@@ -333,8 +342,9 @@ static int reconcile(Manager *manager) {
 
 int manager_new(sd_event *event, const ManagerOptions *options, Manager **ret_manager) {
         static int (*const steps[])(Manager * manager) = {
-                read_boot_id, add_sources,     take_kept,       open_trees,     add_server,  first_config,
-                assign_load,  add_arbitration, add_host_events, add_misplaced, manager_rescan, open_leases, reconcile,
+                read_boot_id,  add_sources,    take_kept,       open_trees,     add_server,
+                first_config,  assign_load,    add_arbitration, add_gatekeeper, add_host_events,
+                add_misplaced, manager_rescan, open_leases,     reconcile,
         };
         _cleanup_(manager_freep) Manager *manager = NULL;
 
@@ -385,6 +395,7 @@ Manager *manager_free(Manager *manager) {
         sessions_deafen(manager);
         session_doubt_free(manager->doubt);
         manager->arbitration = arbitration_free(manager->arbitration);
+        manager->gatekeeper = gatekeeper_free(manager->gatekeeper);
         manager->owner_store = owner_store_free(manager->owner_store);
         while ((lease = TAILQ_FIRST(&manager->leases.all)))
                 lease_drop(lease);

@@ -17,6 +17,7 @@
 #include "broker/check.h"
 #include "broker/config.h"
 #include "broker/fdstore.h"
+#include "broker/gatekeeper.h"
 #include "broker/guest.h"
 #include "broker/host-events.h"
 #include "broker/lease-journal.h"
@@ -111,6 +112,7 @@ typedef struct Manager {
         Quota watchers;
         LIST_HEAD(, AssignWait) assign_waits;
         Arbitration *arbitration;
+        Gatekeeper *gatekeeper;
         SessionTable sessions;
         SessionDoubt *doubt; /* of some of them */
         Misplaced *misplaced;

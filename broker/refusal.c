@@ -45,6 +45,10 @@ Refusal *refusal_free(Refusal *refusal) {
         return NULL;
 }
 
+const char *refusal_get_error(const Refusal *refusal) {
+        return refusal->kind == REFUSAL_NO_SUCH_LEASE ? "NoSuchLease" : refusal_kind_to_string(refusal->kind);
+}
+
 int refusal_copy(const char *text, char **ret_copy) {
         char *p = strdup(text);
 

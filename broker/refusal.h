@@ -39,12 +39,25 @@ typedef struct RefusalInstance {
         char *cpus;
 } RefusalInstance;
 
+/* Of Refusal.kind: an attribute of a VCPU was set by a process without a lease. No decision says so. */
+#define REFUSAL_NO_SUCH_LEASE _REFUSAL_MAX
+
+/* An attribute of a VCPU that the gate refused, or let through and told of; those that are the same are
+ * counted as one. */
+typedef struct RefusedAttribute {
+        uint64_t number;
+        uint64_t value;
+        bool let_through;
+        unsigned times;       /* 0: it is something else that was refused */
+        uint64_t looked_usec; /* CLOCK_MONOTONIC: when it was found out what stood in the way */
+} RefusedAttribute;
+
 /* A perf event that the kernel refused; those that are the same are counted as one. */
 typedef struct RefusedOpen {
         SessionKind kind;
         int cpu;              /* -1: any */
         pid_t thread;         /* 0: CPU-wide */
-        unsigned times;       /* 0: it is a lease that was refused */
+        unsigned times;       /* 0: it is something else that was refused */
         uint64_t looked_usec; /* CLOCK_MONOTONIC: when it was found out what stood in the way */
 } RefusedOpen;
 
@@ -55,7 +68,7 @@ typedef struct Refusal {
         RefusalKind kind;
         char *message;
         uint64_t when_usec;
-        char *vm; /* NULL: a host session was refused, and not a lease */
+        char *vm; /* NULL: a host session was refused, or an attribute of a VCPU of nobody known */
         pid_t pid;
         uid_t uid;
 
@@ -75,9 +88,10 @@ typedef struct Refusal {
         RefusalHolder *holders;
         size_t n_holders;
 
-        /* Of a host session. */
+        /* Of a host session, or an attribute. */
         char *allowed; /* NULL: nothing */
         RefusedOpen open;
+        RefusedAttribute attribute;
 } Refusal;
 
 /* Makes the refusal of @request that @facts say. Leases and sessions are walked only here, to name who stands
@@ -87,4 +101,6 @@ int refusal_new(const Manager *manager, const LeaseRequest *request, const Refus
 /* Says before everything else why it is one only now. 0 or -ENOMEM. */
 int refusal_say_first(Refusal *refusal, const char *why);
 Refusal *refusal_free(Refusal *refusal);
+/* The name of its error, without the interface's. */
+const char *refusal_get_error(const Refusal *refusal);
 DEFINE_CLEANUP(Refusal *, refusal_free)

@@ -128,8 +128,10 @@ static void settle_lease(Manager *manager, Lease *lease) {
         if (lease_is_holding(lease))
                 allowed = keep(manager, lease);
         lease_look(manager, lease);
-        if (is_other(lease, &before))
+        if (is_other(lease, &before)) {
                 lease_mark_unsaved(lease);
+                gatekeeper_owner_changed(manager, lease->owner);
+        }
 
         if (!allowed && lease->state == LEASE_STATE_GRANTED) {
                 bar(manager, lease);

@@ -223,7 +223,8 @@ void settle(Manager *manager) {
 
                 manager->dirty = 0;
                 if (dirty & DIRTY_INSTANCES &&
-                    (settle_instances(manager) < 0 || arbitration_configure(manager) < 0)) {
+                    (settle_instances(manager) < 0 || arbitration_configure(manager) < 0 ||
+                     gatekeeper_configure(manager) < 0)) {
                         manager->dirty |= dirty;
                         complete = false;
                         break;

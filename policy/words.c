@@ -66,6 +66,13 @@ static const char *const arbitration_levels[] = {
 };
 static_assert(ELEMENTS_OF(arbitration_levels) == _ARBITRATION_LEVEL_MAX, "a level without a word");
 
+static const char *const gate_levels[] = {
+        [GATE_LEVEL_OFF] = "off",
+        [GATE_LEVEL_LOG] = "log",
+        [GATE_LEVEL_ENFORCE] = "enforce",
+};
+static_assert(ELEMENTS_OF(gate_levels) == _GATE_LEVEL_MAX, "a level of the gate without a word");
+
 static const char *const instance_states[] = {
         [INSTANCE_STATE_READY] = "ready",
         [INSTANCE_STATE_PARTIAL] = "partial",
@@ -147,4 +154,12 @@ const char *arbitration_level_to_string(ArbitrationLevel level) {
 
 ArbitrationLevel arbitration_level_from_string(const char *text) {
         return (ArbitrationLevel)find_word(arbitration_levels, ELEMENTS_OF(arbitration_levels), text);
+}
+
+const char *gate_level_to_string(GateLevel level) {
+        return gate_levels[level];
+}
+
+GateLevel gate_level_from_string(const char *text) {
+        return (GateLevel)find_word(gate_levels, ELEMENTS_OF(gate_levels), text);
 }

@@ -88,6 +88,15 @@ typedef enum ArbitrationLevel {
         _ARBITRATION_LEVEL_INVALID = -EINVAL,
 } ArbitrationLevel;
 
+/* What becomes of VCPUs that are given SPE without a lease that fits. */
+typedef enum GateLevel {
+        GATE_LEVEL_OFF,     /* nobody looks */
+        GATE_LEVEL_LOG,     /* it is reported */
+        GATE_LEVEL_ENFORCE, /* and refused */
+        _GATE_LEVEL_MAX,
+        _GATE_LEVEL_INVALID = -EINVAL,
+} GateLevel;
+
 const char *lease_mode_to_string(LeaseMode mode);
 LeaseMode lease_mode_from_string(const char *text);
 const char *lease_state_to_string(LeaseState state);
@@ -103,3 +112,5 @@ const char *guest_support_to_string(GuestSupport support);
 const char *session_kind_to_string(SessionKind kind);
 const char *arbitration_level_to_string(ArbitrationLevel level);
 ArbitrationLevel arbitration_level_from_string(const char *text);
+const char *gate_level_to_string(GateLevel level);
+GateLevel gate_level_from_string(const char *text);

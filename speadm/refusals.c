@@ -69,14 +69,14 @@ static void print_obstacles(const struct json_object *refusal) {
                        vm ? ", VM " : "", vm ? vm : "");
 }
 
-/* Below the table, of host sessions. */
+/* Below the table, of host sessions and of the gate. */
 static void print_details(const struct json_object *refusals) {
         for (size_t i = 0; i < array_length(refusals); i++) {
                 const struct json_object *refusal = json_object_array_get_idx(refusals, i);
                 const char *message = field_string(refusal, "message"),
                            *allowed = field_string(refusal, "allowed");
 
-                if (field_string(refusal, "vm"))
+                if (field_string(refusal, "vm") && !allowed)
                         continue;
                 printf("\n%s\n", message ? message : "?");
                 print_obstacles(refusal);

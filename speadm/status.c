@@ -41,6 +41,15 @@ static void add_level(Table *table, const struct json_object *host) {
         add(table, "Outlives the broker:", "%s", field_bool(host, "levelKept") ? "yes" : "no");
 }
 
+static void add_gate(Table *table, const struct json_object *host) {
+        const char *gate = field_string(host, "gate"), *reason = field_string(host, "gateReason");
+
+        if (reason)
+                add(table, "Gate:", "%s (%s)", gate ? gate : "?", reason);
+        else
+                add(table, "Gate:", "%s", gate ? gate : "?");
+}
+
 static void add_memlock(Table *table, const struct json_object *host) {
         const struct json_object *memlock = field_object(host, "memlock");
 
@@ -113,6 +122,7 @@ int verb_status(Speadm *speadm) {
         version = field_string(host, "version");
         add(table, "Broker version:", "%s", version ? version : "?");
         add_level(table, host);
+        add_gate(table, host);
         add_memlock(table, host);
         add_use(table, host);
         add_limits(table, host);

@@ -124,7 +124,7 @@ def offer(**members):
 def host(**members):
     return {
         "version": "1.2.3", "features": [], "level": "none", "levelReason": "this version sees no host sessions",
-        "levelKept": False, "memlock": {"manage": False, "able": False}, "kvmNumbers": [],
+        "levelKept": False, "gate": "off", "gateReason": "guesses", "memlock": {"manage": False, "able": False}, "kvmNumbers": [],
         "limits": {"defaultBufferSize": 4 << 20, "maxBufferSize": 64 << 20, "maxMemoryPerVM": 2 << 30,
                    "maxMemoryPerUser": 3 << 30, "maxMemory": 3 << 30, "maxLeases": 4096, "maxLeasesPerUser": 1024,
                    "maxConnections": 4096, "maxConnectionsPerUser": 2176},

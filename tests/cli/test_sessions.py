@@ -111,13 +111,16 @@ class TestAssign(cli.TestCase):
 class TestStatus(cli.TestCase):
     def test_level(self):
         for members, shown in (
-                ({"level": "enforce", "levelReason": None, "levelKept": True}, ("enforce", "yes")),
-                ({"level": "reserve", "levelReason": REASON}, (f"reserve \\({REASON}\\)", "no"))):
+                ({"level": "enforce", "levelReason": None, "levelKept": True, "gate": "enforce", "gateReason": None},
+                 ("enforce", "yes", "enforce")),
+                ({"level": "reserve", "levelReason": REASON, "gate": "log", "gateReason": REASON},
+                 (f"reserve \\({REASON}\\)", "no", f"log \\({REASON}\\)"))):
             counts = fake.host()["counts"] | {"sessions": 3}
             host = fake.host(counts=counts, counters=[{"name": "sessions-refused", "value": 4}], **members)
             text = self.speadm("status", socket=self.fake(Describe={"host": host}).path).out
             self.assertRegex(text, rf"(?m)^Arbitration level: +{shown[0]}$")
             self.assertRegex(text, rf"(?m)^Outlives the broker: +{shown[1]}$")
+            self.assertRegex(text, rf"(?m)^Gate: +{shown[2]}$")
             self.assertRegex(text, r"(?m)^Host sessions: +3$")
             self.assertRegex(text, r"(?m)^sessions-refused: +4$")
 

@@ -13,6 +13,7 @@ static void test_defaults(void **state) {
         assert_int_equal(config->revoke_grace_usec, 10000000);
         assert_int_equal(config->gone_grace_usec, 60000000);
         assert_int_equal(config->level, CONFIG_LEVEL_AUTO);
+        assert_int_equal(config->gate, CONFIG_GATE_AUTO);
         assert_int_equal(config->manage_memlock, CONFIG_SWITCH_YES_BY_DEFAULT);
         assert_true(config->read_group.everyone);
         assert_false(config->acquire_group.everyone);
@@ -68,6 +69,7 @@ static void test_every_key(void **state) {
                                  "MaxConnectionsPerUser=4\n"
                                  "[Arbitration]\n"
                                  "Level=reserve\n"
+                                 "Gate=enforce\n"
                                  "[Memlock]\n"
                                  "Manage=no\n"
                                  "[KVM]\n"
@@ -115,6 +117,7 @@ static void test_every_key(void **state) {
         assert_int_equal(config->max_connections, 3);
         assert_int_equal(config->max_connections_per_user, 4);
         assert_int_equal(config->level, ARBITRATION_LEVEL_RESERVE);
+        assert_int_equal(config->gate, GATE_LEVEL_ENFORCE);
         assert_int_equal(config->manage_memlock, CONFIG_SWITCH_NO);
         assert_memory_equal(config->kvm_numbers, ((int64_t[]){300, 223, 65535, 0, 2, KVM_NUMBER_UNSET, 1}),
                             sizeof(config->kvm_numbers));
@@ -129,7 +132,7 @@ static void test_every_key(void **state) {
         assert_int_equal(a->owner, ASSIGNMENT_OWNER_GUEST);
         assert_string_equal(a->vm, "web 1");
         assert_string_equal(a->file, "/" CONF);
-        assert_int_equal(a->line, 34);
+        assert_int_equal(a->line, 35);
         a = &config->assignments[1];
         assert_string_equal(a->name, "the profiler's CPUs");
         assert_false(a->has_cpus);
@@ -248,6 +251,8 @@ static void test_bad_values(void **state) {
                   {
                           {"Level=high", "not a level (auto, enforce, reserve, observe, none)"},
                           {"Level=", "not a level (auto, enforce, reserve, observe, none)"},
+                          {"Gate=reserve", "not a level of the gate (auto, enforce, log, off)"},
+                          {"Gate=", "not a level of the gate (auto, enforce, log, off)"},
                   },
           kvm[] =
                   {
@@ -438,7 +443,7 @@ static void test_table(void **state) {
                 assert_null(strstr(warnings, "unknown"));
                 config_free(config);
         }
-        assert_int_equal(n, 34);
+        assert_int_equal(n, 35);
 }
 
 int main(void) {

@@ -79,7 +79,7 @@ static void test_each_counts(void **state) {
 
         n = descriptors_needed(&few, 1, false);
         assert_int_equal(n.store, 0);
-        assert_int_equal(base.process - n.process, 1 + FDSTORE_ARBITER_MAX);
+        assert_int_equal(base.process - n.process, 1 + FDSTORE_PROGRAMS_MAX);
 }
 
 /* There is an end to what is kept. */

@@ -34,6 +34,11 @@ struct Arbiter {
         size_t n_kept;
 };
 
+struct Gate {
+        NamedFd kept[2];
+        size_t n_kept;
+};
+
 struct Reserve {
         CpuSet held;
         int fds[8];
@@ -50,6 +55,7 @@ static struct Fixture {
         sd_event *event;
         FdStore *store;
         Arbiter arbiter;
+        Gate gate;
         Reserve reserve;
         unsigned n_dropped;
 
@@ -63,6 +69,12 @@ size_t arbiter_get_kept(const Arbiter *arbiter, NamedFd *kept, size_t n) {
         for (size_t i = 0; i < arbiter->n_kept && i < n; i++)
                 kept[i] = arbiter->kept[i];
         return arbiter->n_kept;
+}
+
+size_t gate_get_kept(const Gate *gate, NamedFd *kept, size_t n) {
+        for (size_t i = 0; i < gate->n_kept && i < n; i++)
+                kept[i] = gate->kept[i];
+        return gate->n_kept;
 }
 
 const CpuSet *reserve_get_held(const Reserve *reserve) {
@@ -182,7 +194,7 @@ static unsigned synchronise(const char *wanted) {
         CpuSet cpus;
 
         assert_int_equal(cpuset_parse(wanted, strlen(wanted), &cpus), 0);
-        fdstore_sync(it.store, &it.arbiter, &it.reserve, &cpus);
+        fdstore_sync(it.store, &it.arbiter, &it.gate, &it.reserve, &cpus);
         return listen_to();
 }
 
@@ -295,6 +307,31 @@ static void test_stored_and_removed(_unused_ void **state) {
         assert_null(find("map"));
         assert_int_equal(it.n_stored, 2);
         pass_barrier();
+}
+
+/* What the gate keeps is stored behind what the arbiter keeps, with or without that. */
+static void test_gate(_unused_ void **state) {
+        int fds[] = {eventfd(0, EFD_CLOEXEC), eventfd(0, EFD_CLOEXEC)};
+
+        start();
+        fdstore_drop_rest(it.store);
+        keep("map");
+        it.gate = (struct Gate){.kept = {{"gate-map", fds[0]}, {"gate-link", fds[1]}}, .n_kept = 2};
+        assert_int_equal(synchronise(""), 3);
+        assert_stored("map", it.arbiter.kept[0].fd);
+        assert_stored("gate-map", fds[0]);
+        assert_stored("gate-link", fds[1]);
+        assert_int_equal(synchronise(""), 0);
+
+        close(it.arbiter.kept[--it.arbiter.n_kept].fd);
+        assert_int_equal(synchronise(""), 2);
+        it.gate.n_kept = 0;
+        pass_barrier();
+        assert_int_equal(synchronise(""), 3);
+        assert_int_equal(it.n_stored, 0);
+        pass_barrier();
+        close(fds[0]);
+        close(fds[1]);
 }
 
 static void test_wanted_again(_unused_ void **state) {
@@ -505,11 +542,17 @@ static void test_names_that_cannot_be_told(_unused_ void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(test_stored_and_removed), TEST(test_wanted_again),
-                TEST(test_replaced),           TEST(test_no_store),
-                TEST(test_size_none),          TEST(test_full),
-                TEST(test_no_answer),          TEST(test_handed_over),
-                TEST(test_handed_over_a_lie),  TEST(test_names_that_cannot_be_told),
+                TEST(test_stored_and_removed),
+                TEST(test_gate),
+                TEST(test_wanted_again),
+                TEST(test_replaced),
+                TEST(test_no_store),
+                TEST(test_size_none),
+                TEST(test_full),
+                TEST(test_no_answer),
+                TEST(test_handed_over),
+                TEST(test_handed_over_a_lie),
+                TEST(test_names_that_cannot_be_told),
         };
 
         if (!is_same(0, 0)) {

@@ -53,6 +53,17 @@ static void test_origins(_unused_ void **state) {
         assert_int_equal(assignment_origin_from_string("caller"), _ASSIGNMENT_ORIGIN_INVALID);
 }
 
+static void test_gate_levels(_unused_ void **state) {
+        static const char *const words[] = {"off", "log", "enforce"};
+
+        assert_int_equal(ELEMENTS_OF(words), _GATE_LEVEL_MAX);
+        for (GateLevel level = 0; level < _GATE_LEVEL_MAX; level++) {
+                assert_string_equal(gate_level_to_string(level), words[level]);
+                assert_int_equal(gate_level_from_string(words[level]), level);
+        }
+        assert_int_equal(gate_level_from_string("auto"), _GATE_LEVEL_INVALID);
+}
+
 static void test_levels(_unused_ void **state) {
         static const char *const words[] = {"none", "observe", "reserve", "enforce"};
 
@@ -109,10 +120,10 @@ static void test_said_only(_unused_ void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_modes),        cmocka_unit_test(test_owners),
-                cmocka_unit_test(test_origins),      cmocka_unit_test(test_levels),
-                cmocka_unit_test(test_lease_states), cmocka_unit_test(test_vm_origins),
-                cmocka_unit_test(test_said_only),
+                cmocka_unit_test(test_modes),       cmocka_unit_test(test_owners),
+                cmocka_unit_test(test_origins),     cmocka_unit_test(test_levels),
+                cmocka_unit_test(test_gate_levels), cmocka_unit_test(test_lease_states),
+                cmocka_unit_test(test_vm_origins),  cmocka_unit_test(test_said_only),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
