@@ -13,8 +13,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
+#include "tests/connect.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/parse.h"
@@ -84,21 +84,6 @@ typedef struct Crowd {
         uint64_t n_flooded;
 } Crowd;
 
-static int connect_to(const char *path, int *ret_fd) {
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-        _cleanup_(closep) int fd = -1;
-
-        if (strlen(path) >= sizeof(address.sun_path))
-                return -ENAMETOOLONG;
-        memcpy(address.sun_path, path, strlen(path));
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-                return -errno;
-
-        *ret_fd = steal_fd(&fd);
-        return 0;
-}
-
 static bool send_call(int fd, const Kind *kind) {
         size_t n = strlen(kind->call) + (kind->half ? 0 : 1);
 
@@ -126,7 +111,7 @@ static int add(Crowd *crowd, const Kind *kind) {
         if (crowd->n == PEERS_MAX)
                 return -EMFILE;
         *peer = (Peer){.kind = kind, .fd = -1};
-        r = connect_to(crowd->path, &peer->fd);
+        r = connect_unix(crowd->path, &peer->fd);
         if (r < 0)
                 return r;
         event.data.ptr = peer;
@@ -181,7 +166,7 @@ static void flood(Crowd *crowd) {
         for (uint64_t i = 0; i < n; i++) {
                 _cleanup_(closep) int fd = -1;
 
-                if (connect_to(crowd->path, &fd) == 0)
+                if (connect_unix(crowd->path, &fd) == 0)
                         (void)send_call(fd, crowd->flood);
         }
         crowd->n_flooded += n;

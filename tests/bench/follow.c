@@ -19,12 +19,12 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include <linux/netlink.h>
 
+#include "tests/connect.h"
 #include "util/cleanup.h"
 #include "util/parse.h"
 
@@ -184,14 +184,12 @@ static int start_bare(Follow *follow, pid_t *ret_pid) {
 }
 
 static int start_watch(Follow *follow, const char *path) {
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        int r;
 
-        if (strlen(path) >= sizeof(address.sun_path))
-                return -ENAMETOOLONG;
-        memcpy(address.sun_path, path, strlen(path));
-        follow->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (follow->fd < 0 || connect(follow->fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-            send(follow->fd, call, sizeof(call), MSG_NOSIGNAL) != sizeof(call))
+        r = connect_unix(path, &follow->fd);
+        if (r < 0)
+                return r;
+        if (send(follow->fd, call, sizeof(call), MSG_NOSIGNAL) != sizeof(call))
                 return -errno;
         follow->stream = true;
         return 0;

@@ -18,9 +18,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 
+#include "tests/connect.h"
 #include "util/cleanup.h"
 #include "util/parse.h"
 
@@ -64,21 +64,6 @@ static uint64_t now_nsec(void) {
 
         (void)clock_gettime(CLOCK_MONOTONIC, &now);
         return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-static int peer_connect(Peer *peer, const char *path) {
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-        _cleanup_(closep) int fd = -1;
-
-        if (strlen(path) >= sizeof(address.sun_path))
-                return -ENAMETOOLONG;
-        memcpy(address.sun_path, path, strlen(path));
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-                return -errno;
-
-        peer->fd = steal_fd(&fd);
-        return 0;
 }
 
 /* Calls are small, and a service that takes none of them is broken: a blocking write will do. */
@@ -143,7 +128,7 @@ static int load_start(Load *load) {
                 struct epoll_event event = {.events = EPOLLIN, .data.ptr = &load->peers[i]};
                 int r;
 
-                r = peer_connect(&load->peers[i], load->path);
+                r = connect_unix(load->path, &load->peers[i].fd);
                 if (r < 0)
                         return r;
                 if (epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, load->peers[i].fd, &event) < 0)

@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 
+#include "tests/connect.h"
 #include "util/cleanup.h"
 #include "util/parse.h"
 
@@ -41,18 +41,9 @@ static double now_usec(void) {
 }
 
 static bool connect_to(Neighbour *neighbour) {
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-        int fd;
-
-        if (strlen(neighbour->path) >= sizeof(address.sun_path))
-                return false;
-        memcpy(address.sun_path, neighbour->path, strlen(neighbour->path));
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-                return false;
         closep(&neighbour->fd);
-        neighbour->fd = fd;
-        return connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+        neighbour->fd = -1;
+        return connect_unix(neighbour->path, &neighbour->fd) == 0;
 }
 
 /* A call and its reply, which is no error. */

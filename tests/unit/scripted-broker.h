@@ -18,6 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "tests/connect.h"
 #include "util/cleanup.h"
 
 typedef enum Action {
@@ -56,17 +57,6 @@ static int script_listen(Script *script) {
         memcpy(address.sun_path, script->path, strlen(script->path) + 1);
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 8) < 0)
-                return -errno;
-
-        return steal_fd(&fd);
-}
-
-static int script_connect(const Script *script) {
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-        _cleanup_(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-        memcpy(address.sun_path, script->path, strlen(script->path) + 1);
-        if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
                 return -errno;
 
         return steal_fd(&fd);
@@ -151,8 +141,7 @@ static void script_step(Script *script, const Step *step, int *connection) {
                 script->listener = script_listen(script);
                 break;
         case BLOCK:
-                script->blocker = script_connect(script);
-                if (script->blocker < 0 || listen(script->listener, 0) < 0)
+                if (connect_unix(script->path, &script->blocker) < 0 || listen(script->listener, 0) < 0)
                         snprintf(script->problem, sizeof(script->problem), "cannot block");
                 break;
         case END:
