@@ -437,6 +437,9 @@ __attribute__((__visibility__("default"))) int ioctl(int fd, unsigned long reque
         argument = va_arg(ap, void *);
         va_end(ap);
 
+        /* A user emulator has another word for it, as it does not know KVM's requests. */
+        if (fcntl(fd, F_GETFD) < 0)
+                return fail(EBADF);
         (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
         if (readlink(link, path, sizeof(path) - 1) < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
                 return (int)syscall(SYS_ioctl, fd, request, argument);
