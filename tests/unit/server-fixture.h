@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -276,6 +277,18 @@ static inline int add_peer(Fixture *f) {
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
         assert_int_equal(varlink_server_add_connection_fd(f->server, fds[1]), 0);
         return fds[0];
+}
+
+/* A connection of another user, if this one may make any. */
+static inline int add_peer_of(Fixture *f, uid_t uid) {
+        int fd;
+
+        if (geteuid() != 0)
+                skip();
+        assert_int_equal(seteuid(uid), 0);
+        fd = add_peer(f);
+        assert_int_equal(seteuid(0), 0);
+        return fd;
 }
 
 static inline int fixture_setup(void **state) {

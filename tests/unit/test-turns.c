@@ -2,8 +2,6 @@
 
 /* Turns that are long. What users get of those that are not: test-varlink-server-limits.c. */
 
-#include <unistd.h>
-
 #include "tests/unit/server-fixture.h"
 
 #define SLOW_USEC UINT64_C(1000)
@@ -42,11 +40,7 @@ static void test_rests(void **state) {
         uint64_t begin;
         int other;
 
-        if (geteuid() != 0)
-                skip();
-        assert_int_equal(seteuid(1), 0);
-        other = add_peer(f);
-        assert_int_equal(seteuid(0), 0);
+        other = add_peer_of(f, 1);
 
         /* The last one is not waited for. */
         assert_int_equal(run_calls(f, slow, sizeof(slow), 1), 0);
@@ -65,11 +59,7 @@ static void test_others_meanwhile(void **state) {
         unsigned before;
         int other;
 
-        if (geteuid() != 0)
-                skip();
-        assert_int_equal(seteuid(1), 0);
-        other = add_peer(f);
-        assert_int_equal(seteuid(0), 0);
+        other = add_peer_of(f, 1);
 
         for (unsigned i = 0; i < 20; i++)
                 assert_int_equal(send(f->peer, slow, sizeof(slow), MSG_NOSIGNAL), (ssize_t)sizeof(slow));

@@ -242,18 +242,6 @@ static void test_share_of_all(void **state) {
                 closep(&peers[i]);
 }
 
-/* A connection of another user, if this one may make any. */
-static int add_peer_of(Fixture *f, uid_t uid) {
-        int fd;
-
-        if (geteuid() != 0)
-                skip();
-        assert_int_equal(seteuid(uid), 0);
-        fd = add_peer(f);
-        assert_int_equal(seteuid(0), 0);
-        return fd;
-}
-
 /* Of two users, the one with a single call is served after one turn of the one with a hundred connections. */
 static void test_fairness_among_users(void **state) {
         static const char echo[] = "{\"method\":\"org.example.test.Echo\",\"parameters\":{\"text\":\"x\"}}";

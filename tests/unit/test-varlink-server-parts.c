@@ -3,8 +3,6 @@
 /* What takes several turns: replies that are written in parts, and long input and output beside other users.
  */
 
-#include <unistd.h>
-
 #include "tests/unit/server-fixture.h"
 
 #define CALL_EMPTY "{\"method\":\"org.example.test.Empty\"}"
@@ -13,18 +11,6 @@
 /* What one turn reads, and writes, while there are several users. */
 #define SHARED_READ  8192U
 #define SHARED_WRITE 32768U
-
-/* A connection of another user; -1: not here. */
-static int add_other(Fixture *f) {
-        int other;
-
-        if (geteuid() != 0)
-                return -1;
-        assert_int_equal(seteuid(1), 0);
-        other = add_peer(f);
-        assert_int_equal(seteuid(0), 0);
-        return other;
-}
 
 static void put(int fd, const char *bytes, size_t n) {
         assert_int_equal(send(fd, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT), (ssize_t)n);
@@ -69,10 +55,8 @@ static void test_order(void **state) {
 static void test_others_between(void **state) {
         static const char parts[] = CALL_PARTS("40", "1000"), empty[] = CALL_EMPTY;
         Fixture *f = *state;
-        int other = add_other(f);
+        int other = add_peer_of(f, 1);
 
-        if (other < 0)
-                skip();
         put(f->peer, parts, sizeof(parts));
         while (f->n_parts == 0)
                 run_once(f);
@@ -92,10 +76,8 @@ static void test_others_between(void **state) {
 static void test_one_at_a_time(void **state) {
         static const char parts[] = CALL_PARTS("20", "10"), empty[] = CALL_EMPTY;
         Fixture *f = *state;
-        int other = add_other(f), second, third;
+        int other = add_peer_of(f, 1), second, third;
 
-        if (other < 0)
-                skip();
         second = add_peer(f);
         third = add_peer(f);
         put(f->peer, parts, sizeof(parts));
@@ -183,10 +165,8 @@ static void test_short_turns(void **state) {
         static const char head[] = "{\"method\":\"org.example.test.Empty\",\"org.example.more\":\"";
         Fixture *f = *state;
         unsigned n_turns = 0;
-        int other = add_other(f);
+        int other = add_peer_of(f, 1);
 
-        if (other < 0)
-                skip();
         put(f->peer, big, sizeof(big));
         while (f->n_received == 0 || f->received[f->n_received - 1] != '\0') {
                 ssize_t n = recv(f->peer, f->received + f->n_received, PEER_BUFFER_SIZE - f->n_received, 0);
