@@ -266,8 +266,10 @@ void arbiter_close(Arbiter *arbiter, const ArbiterClosed *closed) {
         atomic_thread_fence(memory_order_seq_cst);
 }
 
-int arbiter_close_owner(Arbiter *arbiter, pid_t process, const CpuSet *cpus) {
-        __u32 key = (__u32)process;
+_Static_assert(ARBITER_OWNER_CGROUP(0) == ARBITER_CGROUP_BIT, "the programs know it by the same bit");
+
+int arbiter_close_owner(Arbiter *arbiter, ArbiterOwner owner, const CpuSet *cpus) {
+        __u64 key = owner;
         int r, map;
 
         if (arbiter->hook == ARBITER_HOOK_NONE)
@@ -284,7 +286,7 @@ int arbiter_close_owner(Arbiter *arbiter, pid_t process, const CpuSet *cpus) {
 }
 
 int arbiter_open_owners(Arbiter *arbiter, ArbiterStaysFn stays, void *userdata) {
-        __u32 key, last = 0;
+        __u64 key, last = 0;
         bool behind = false;
         int r, map;
 
@@ -294,7 +296,7 @@ int arbiter_open_owners(Arbiter *arbiter, ArbiterStaysFn stays, void *userdata) 
         /* Behind one that stays, never behind one that has been taken out: that would begin anew. */
         map = arbiter_map(arbiter, ARBITER_PART_OWNERS);
         while ((r = bpf_map_get_next_key(map, behind ? &last : NULL, &key)) == 0) {
-                if (stays((pid_t)key, userdata)) {
+                if (stays(key, userdata)) {
                         last = key;
                         behind = true;
                         continue;

@@ -32,6 +32,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "bpf/spe-arbiter-kernel.h"
 #include "bpf/spe-arbiter.h"
 
 #define SYSCALL_X32 0x40000000 /* added to the number by programs of that ABI */
@@ -44,80 +45,6 @@ enum {
         CAUSE_FULL,
         CAUSE_NONE,
 };
-
-/* Of the kernel's types, what is read here; where it is in the running kernel, the loader finds out. */
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct cpumask {
-        unsigned long bits[1];
-};
-
-struct kuid {
-        unsigned val;
-};
-
-struct cred {
-        struct kuid uid;
-};
-
-struct file {
-        const void *f_op;
-        void *private_data;
-};
-
-struct fdtable {
-        unsigned max_fds;
-        struct file **fd;
-};
-
-struct files_struct {
-        struct fdtable *fdt;
-};
-
-struct task_struct {
-        int pid;
-        int tgid;
-        struct cpumask cpus_mask;
-        struct files_struct *files;
-        const struct cred *cred;
-        struct task_struct *group_leader;
-        __u64 start_boottime;
-        char comm[ARBITER_COMM_BYTES];
-};
-
-struct pmu {
-        const char *name;
-};
-
-struct perf_event_attr {
-        __u64 config1;
-};
-
-struct hw_perf_event {
-        struct task_struct *target;
-};
-
-struct perf_event {
-        struct pmu *pmu;
-        struct perf_event *parent;
-        struct perf_event_attr attr;
-        struct hw_perf_event hw;
-        int cpu;
-};
-
-struct bpf_iter__task_file {
-        struct task_struct *task;
-        __u32 fd;
-        struct file *file;
-};
-
-struct pt_regs___x86 {
-        unsigned long orig_ax;
-};
-
-struct pt_regs___arm64 {
-        int syscallno;
-};
-#pragma clang attribute pop
 
 struct {
         __uint(type, BPF_MAP_TYPE_HASH);
@@ -134,12 +61,13 @@ struct {
         __type(value, ArbiterWords);
 } pmus SEC(".maps");
 
-/* Process -> CPUs that are closed to events bound to it. */
+/* Process, or control group with ARBITER_CGROUP_BIT -> CPUs that are closed to events bound to it, or to a
+ * thread in it or below it. */
 struct {
         __uint(type, BPF_MAP_TYPE_HASH);
         __uint(max_entries, ARBITER_OWNERS);
         __uint(map_flags, BPF_F_NO_PREALLOC);
-        __type(key, __u32);
+        __type(key, __u64);
         __type(value, ArbiterWords);
 } owners SEC(".maps");
 
@@ -319,17 +247,36 @@ __noinline int meets(const ArbiterWords *closed, const ArbiterWords *cpus, int c
         return false;
 }
 
+/* Whether the event would be one on a thread in the control group of an owner or below it, as it is now: what
+ * an owner has started since it got its lease is there too. */
+static __always_inline bool meets_group(struct task_struct *task, const ArbiterWords *cpus, int cpu) {
+        struct cgroup *group = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+        const ArbiterWords *owner;
+        __u64 key;
+
+        for (unsigned i = 0; i < ARBITER_CGROUP_DEPTH && group; i++) {
+                key = BPF_CORE_READ(group, kn, id) | ARBITER_CGROUP_BIT;
+                owner = bpf_map_lookup_elem(&owners, &key);
+                if (owner && meets(owner, cpus, cpu, (__u64)task))
+                        return true;
+                group = (struct cgroup *)BPF_CORE_READ(group, self.parent);
+        }
+        return false;
+}
+
 static __always_inline __u32 refusal_of(const ArbiterEntry *entry, const ArbiterWords *cpus,
                                         struct perf_event *event) {
-        __u64 target = (__u64)BPF_CORE_READ(event, hw.target);
+        __u64 target = (__u64)BPF_CORE_READ(event, hw.target), process = entry->target_process;
         const ArbiterWords *owner;
 
         if (!target)
                 return meets(&control.cpu_wide, cpus, entry->cpu, 0) ? CAUSE_CPU_WIDE : CAUSE_NONE;
         if (meets(&control.task_bound, cpus, entry->cpu, target))
                 return CAUSE_TASK_BOUND;
-        owner = bpf_map_lookup_elem(&owners, &entry->target_process);
-        return owner && meets(owner, cpus, entry->cpu, target) ? CAUSE_OWNER : CAUSE_NONE;
+        owner = bpf_map_lookup_elem(&owners, &process);
+        if (owner && meets(owner, cpus, entry->cpu, target))
+                return CAUSE_OWNER;
+        return meets_group((struct task_struct *)target, cpus, entry->cpu) ? CAUSE_OWNER : CAUSE_NONE;
 }
 
 /* The proof that the kernel does as an LSM program says: one event, marked by who asks for it, of a PMU that

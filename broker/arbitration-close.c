@@ -37,7 +37,7 @@ void arbitration_forget_closed(Manager *manager) {
         }
 }
 
-int arbitration_close(Manager *manager, const Offer *offer, LeaseOwner *known, pid_t pid) {
+int arbitration_close(Manager *manager, const Offer *offer, LeaseOwner *known, ArbiterOwner key) {
         Arbitration *arbitration = manager->arbitration;
         ClosedCpus closed = arbitration->closed;
 
@@ -47,7 +47,7 @@ int arbitration_close(Manager *manager, const Offer *offer, LeaseOwner *known, p
                 if (!is_closed(&closed, &arbitration->closed))
                         close_in_arbiter(arbitration, &closed);
                 if (offer->mode == LEASE_MODE_GUEST)
-                        arbitration_close_to_owner(manager, known, pid, &offer->cpus);
+                        arbitration_close_to_owner(manager, known, key, &offer->cpus);
                 break;
         case ARBITRATION_LEVEL_RESERVE:
                 manager_mark_dirty(manager, DIRTY_CLOSED);

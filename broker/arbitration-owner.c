@@ -16,7 +16,7 @@
 
 /* Closes @cpus to sessions on @owner's own threads. That there is no room for it harms nobody but the owner.
  */
-static void close_to_owner(Arbitration *arbitration, pid_t owner, const CpuSet *cpus) {
+static void close_to_owner(Arbitration *arbitration, ArbiterOwner owner, const CpuSet *cpus) {
         int r;
 
         r = arbiter_close_owner(arbitration->arbiter, owner, cpus);
@@ -47,7 +47,7 @@ static void settle_owner(Arbitration *arbitration, LeaseOwner *owner) {
                 return;
 
         owner->closed = cpus;
-        close_to_owner(arbitration, owner->owner->pid, &cpus);
+        close_to_owner(arbitration, owner->key, &cpus);
 }
 
 void arbitration_mark_owner(Arbitration *arbitration, LeaseOwner *owner) {
@@ -74,7 +74,7 @@ static void settle_deciding(Manager *manager) {
         if (arbitration->deciding == 0)
                 return;
 
-        owner = lease_owner_find_pid(&manager->owners, arbitration->deciding);
+        owner = lease_owner_find_key(&manager->owners, arbitration->deciding);
         if (owner) {
                 cpuset_or(&owner->closed, &arbitration->deciding_cpus);
                 settle_owner(arbitration, owner);
@@ -96,27 +96,27 @@ void arbitration_settle_owners(Manager *manager) {
 }
 
 /* @cpus are closed to sessions on the owner's threads as soon as this returns, besides those that were. */
-void arbitration_close_to_owner(Manager *manager, LeaseOwner *known, pid_t pid, const CpuSet *cpus) {
+void arbitration_close_to_owner(Manager *manager, LeaseOwner *known, ArbiterOwner key, const CpuSet *cpus) {
         Arbitration *arbitration = manager->arbitration;
         CpuSet *closed = known ? &known->closed : &arbitration->deciding_cpus;
 
         if (known) {
                 arbitration_mark_owner(arbitration, known);
-        } else if (arbitration->deciding != pid) {
+        } else if (arbitration->deciding != key) {
                 settle_deciding(manager);
-                arbitration->deciding = pid;
+                arbitration->deciding = key;
                 arbitration->deciding_cpus = CPUSET_NULL;
         }
         if (cpuset_is_subset(cpus, closed))
                 return;
 
         cpuset_or(closed, cpus);
-        close_to_owner(arbitration, pid, closed);
+        close_to_owner(arbitration, key, closed);
 }
 
 /* Owners that have guest leases. What is closed for them has just been told. */
-static bool is_closed_to(pid_t process, void *userdata) {
-        const LeaseOwner *owner = lease_owner_find_pid(userdata, process);
+static bool is_closed_to(ArbiterOwner key, void *userdata) {
+        const LeaseOwner *owner = lease_owner_find_key(userdata, key);
 
         return owner && !cpuset_is_empty(&owner->closed);
 }
@@ -133,7 +133,6 @@ void arbitration_open_other_owners(Manager *manager) {
 
 void arbitration_owner_gone(Manager *manager, LeaseOwner *owner) {
         Arbitration *arbitration = manager->arbitration;
-        pid_t pid = owner->owner->pid;
         CpuSet cpus = CPUSET_NULL;
 
         if (!arbitration)
@@ -144,7 +143,7 @@ void arbitration_owner_gone(Manager *manager, LeaseOwner *owner) {
                 return;
 
         /* Another process may have the pid by now, and be about to get a lease. */
-        if (arbitration->deciding == pid)
+        if (arbitration->deciding == owner->key)
                 cpus = arbitration->deciding_cpus;
-        close_to_owner(arbitration, pid, &cpus);
+        close_to_owner(arbitration, owner->key, &cpus);
 }

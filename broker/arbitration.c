@@ -51,7 +51,7 @@
 /* What decide(), or decide_move(), is asked, and what was done for the answer. */
 typedef struct Question {
         PolicyRequest *request;
-        pid_t pid;          /* of the owner */
+        const Owner *owner;
         LeaseOwner *known;  /* if it has leases already */
         const Lease *lease; /* that moves; NULL: a new one */
         const Claims *ahead;
@@ -66,7 +66,7 @@ typedef struct Question {
 static void ask(const Manager *manager, const Question *question, Decision *ret_decision) {
         const Lease *lease = question->lease;
 
-        sessions_of_process(manager, question->pid, &question->request->own_sessions);
+        sessions_of_owner(manager, question->owner, &question->request->own_sessions);
         if (lease)
                 decide_move(&manager->model, question->request, lease->instance, &lease->cpus,
                             question->ahead, ret_decision);
@@ -92,7 +92,7 @@ static bool close_offer(Manager *manager, Question *question, const Offer *offer
 
         if (question->lease)
                 cpuset_subtract(&added.cpus, &question->lease->cpus);
-        if (arbitration_close(manager, &added, question->known, question->pid) != 0)
+        if (arbitration_close(manager, &added, question->known, lease_owner_key(question->owner)) != 0)
                 return false;
 
         cpuset_or(&question->closed, &offer->cpus);
@@ -179,7 +179,7 @@ static int answer(Manager *manager, Question *question, Decision *ret_decision) 
 int arbitration_decide(Manager *manager, LeaseRequest *request, const Claims *ahead, Decision *ret_decision) {
         Question question = {
                 .request = &request->policy,
-                .pid = lease_request_get_owner(request)->pid,
+                .owner = lease_request_get_owner(request),
                 .known = request->known,
                 .ahead = ahead,
                 .waits = ahead != &manager->claims,
@@ -193,7 +193,7 @@ int arbitration_decide_move(Manager *manager, const Lease *lease, PolicyRequest 
                             Decision *ret_decision) {
         Question question = {
                 .request = request,
-                .pid = lease->owner->owner->pid,
+                .owner = lease->owner->owner,
                 .known = lease->owner,
                 .lease = lease,
                 .ahead = ahead,

@@ -9,8 +9,9 @@
 
 /* Optional members and methods that this version has; a client that needs one looks here before it asks. */
 static const char *const features[] = {
-        "Request.pid", "Request.requestId", "Acquire.waitUSec", "Update.cpus",  "Update.memlockMissing",
-        "Revoke.kill", "Assign.forUSec",    "CheckHost",        "ListSessions", "Lease.misplaced",
+        "Request.pid", "Request.cgroup",        "Request.requestId", "Acquire.waitUSec",
+        "Update.cpus", "Update.memlockMissing", "Revoke.kill",       "Assign.forUSec",
+        "CheckHost",   "ListSessions",          "Lease.misplaced",
 };
 
 static void encode_limits(JsonWriter *w, const Config *config) {

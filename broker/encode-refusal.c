@@ -37,7 +37,7 @@ static void encode_holders(JsonWriter *w, const Refusal *refusal) {
                 json_write_string(w, "leaseId", holder->session ? NULL : holder->lease_id);
                 json_write_string(w, "vm", holder->vm);
                 encode_int_or_null(w, "pid", holder->pid > 0, (uint64_t)holder->pid);
-                encode_int_or_null(w, "uid", holder->pid > 0, holder->uid);
+                encode_int_or_null(w, "uid", holder->pid > 0 || !holder->session, holder->uid);
                 json_write_string(w, "command", holder->command && *holder->command ? holder->command : NULL);
                 json_write_string(w, "cpus", holder->cpus);
                 json_write_object_end(w);
@@ -61,7 +61,7 @@ void encode_refusal(JsonWriter *w, const char *key, const Refusal *refusal) {
         json_write_string(w, "message", counted ?: refusal->message);
         json_write_int(w, "whenUSec", (int64_t)refusal->when_usec);
         json_write_string(w, "vm", refusal->vm);
-        json_write_int(w, "pid", refusal->pid);
+        encode_int_or_null(w, "pid", refusal->pid > 0, (uint64_t)refusal->pid);
         json_write_int(w, "uid", refusal->uid);
         json_write_string(w, "instance", refusal->instance);
         if (refusal->instances)

@@ -24,7 +24,8 @@ void encode_int_or_null(JsonWriter *w, const char *key, bool there, uint64_t val
 
 static void encode_owner(JsonWriter *w, const Owner *owner) {
         json_write_object_begin(w, "owner");
-        json_write_int(w, "pid", owner->pid);
+        encode_int_or_null(w, "pid", !owner->cgroup, (uint64_t)owner->pid);
+        json_write_string(w, "cgroup", owner->cgroup ? owner->cgroup->path : NULL);
         json_write_int(w, "uid", owner->uid);
         json_write_string(w, "command", *owner->command ? owner->command : NULL);
         json_write_string(w, "unit", owner->unit);

@@ -63,7 +63,7 @@ void lease_end(Manager *manager, Lease *lease, const char *reason) {
                 lease_journal_ended(lease, reason);
         if (lease_is_charged(lease)) {
                 manager->counters.leases_ended++;
-                lease_memlock_refund(manager, lease);
+                lease_memlock_refund(lease);
                 lease_save_end(manager, lease);
         }
         if (lease->instance && lease->instance->state != INSTANCE_STATE_READY)
@@ -72,6 +72,7 @@ void lease_end(Manager *manager, Lease *lease, const char *reason) {
         ledger_refund(&lease->charge);
         lease_unlink_revoking(lease);
         lease_unlink_away(lease);
+        lease_unlink_unclaimed(lease);
         lease->state = LEASE_STATE_ENDED;
         lease->contended = false;
         lease->deadline_usec = UINT64_MAX;
@@ -156,6 +157,7 @@ void lease_fail(Manager *manager, Lease *lease, int error) {
 void lease_drop(Lease *lease) {
         lease_unlink_revoking(lease);
         lease_unlink_away(lease);
+        lease_unlink_unclaimed(lease);
         lease_unmark_unsaved(lease);
         ledger_refund(&lease->charge);
         lease_free(lease);
@@ -196,16 +198,26 @@ static void stop_killing(Lease *lease) {
         lease_unlink_revoking(lease);
 }
 
+/* By pidfd: never to another process. 0, or an errno; ESRCH: there is nobody (any more). */
+static int signal_owner(const Owner *owner, int sig) {
+        int r;
+
+        if (owner->cgroup) {
+                r = cgroup_kill(owner->cgroup, sig);
+                return r > 0 ? ESRCH : -r;
+        }
+
+        return syscall(SYS_pidfd_send_signal, owner->pidfd, sig, NULL, 0) < 0 ? errno : 0;
+}
+
 /*
- * SIGTERM first, SIGKILL after a second grace. By pidfd: never another process. One that must not be killed,
+ * SIGTERM first, SIGKILL after a second grace. One that must not be killed,
  * as the broker lacks the right, is not tried again until somebody asks for it again.
  */
 static void kill_owner(Lease *lease, uint64_t now) {
         int sig = lease->terminated ? SIGKILL : SIGTERM;
-        int error = 0;
+        int error = signal_owner(lease->owner->owner, sig);
 
-        if (syscall(SYS_pidfd_send_signal, lease->owner->owner->pidfd, sig, NULL, 0) < 0)
-                error = errno;
         if (error != ESRCH) /* it has ended by itself, and the loop will hear of it */
                 lease_journal_killed(lease, sig, error);
 

@@ -53,8 +53,9 @@ static int work_out(const LeaseOwner *owner, GateGrant **ret_grants, size_t *ret
         GateGrant *grants;
         size_t n = 0;
 
-        LIST_FOREACH(lease, &owner->leases, owner_link)
-                n += lease_is_holding(lease);
+        if (!owner->owner->cgroup) /* the programs know processes alone */
+                LIST_FOREACH(lease, &owner->leases, owner_link)
+                        n += lease_is_holding(lease);
         if (n == 0) { /* whose last lease ends is not admitted any more, memory or not */
                 *ret_grants = NULL;
                 *ret_n = 0;
@@ -158,7 +159,7 @@ void gatekeeper_owner_changed(Manager *manager, LeaseOwner *owner) {
 
 static bool stays(pid_t process, uint64_t pmu_type, void *userdata) {
         const Manager *manager = userdata;
-        const LeaseOwner *owner = lease_owner_find_pid(&manager->owners, process);
+        const LeaseOwner *owner = lease_owner_find_key(&manager->owners, (ArbiterOwner)process);
 
         return owner && owner->admitted && find(owner->admitted->grants, owner->admitted->n_grants, pmu_type);
 }

@@ -67,7 +67,7 @@ static void case_init(Case *c, const Manager *manager, const GateRefusal *facts)
         const Lease *lease;
 
         *c = (Case){.manager = manager, .facts = facts};
-        c->owner = lease_owner_find_pid(&manager->owners, facts->pid);
+        c->owner = lease_owner_find_key(&manager->owners, (ArbiterOwner)facts->pid);
         if (c->owner)
                 LIST_FOREACH(lease, &c->owner->leases, owner_link)
                         if (lease_is_charged(lease) && (!c->lease || lease_is_holding(lease)))

@@ -33,11 +33,14 @@ static int prepare(Manager *manager, Lease *lease, const Offer *offer) {
         lease->state = LEASE_STATE_GRANTED;
         lease->since_usec = manager_now_realtime(manager);
         lease->deadline_usec = UINT64_MAX;
-        lease_memlock_begin(manager, lease);
+        if (!lease->owner->claimed)
+                lease_link_unclaimed(lease, manager_now_monotonic(manager) + LEASE_UNCLAIMED_USEC);
+        lease_memlock_begin(lease);
         r = lease_save(manager, lease);
         if (r == 0)
                 return 0;
 
+        lease_unlink_unclaimed(lease);
         ledger_refund(&lease->charge);
         lease->instance = NULL;
         lease->state = LEASE_STATE_QUEUED;
@@ -56,13 +59,15 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
 
         owner_store_add(manager->owner_store, lease->owner->owner);
         occupancy_add(&manager->model.occupancy, offer->mode, &offer->cpus);
-        lease_memlock_charge(manager, lease, lease->charge.bytes);
+        lease_memlock_charge(lease, lease->charge.bytes);
         if (waited)
                 lease_unlink_waiting(lease);
         manager->counters.leases_granted++;
         contention_may_change(manager, &lease->cpus);
         arbitration_lease_changed(manager, lease);
         gatekeeper_owner_changed(manager, lease->owner);
+        if (lease->unclaimed_linked)
+                manager_mark_dirty(manager, DIRTY_DEADLINES);
         if (manager->leases.n_waiting > 0) /* a limit that is used up now is a refusal to those who wait */
                 manager_mark_dirty(manager, DIRTY_QUEUE);
 
@@ -138,7 +143,7 @@ int lease_update(Manager *manager, Lease *lease, const CpuSet *cpus, uint64_t mo
         }
 
         if (more > 0)
-                lease_memlock_charge(manager, lease, more);
+                lease_memlock_charge(lease, more);
         if (more > 0 && manager->leases.n_waiting > 0)
                 manager_mark_dirty(manager, DIRTY_QUEUE);
         gatekeeper_owner_changed(manager, lease->owner);

@@ -47,7 +47,8 @@ tell(Lease *lease, LeaseJournalKind kind, const char *sig, const VarlinkPeer *by
                 {"SPE_BROKER_LEASE", lease->id},
                 {"SPE_BROKER_VM", lease->request.vm},
                 {"SPE_BROKER_INSTANCE", lease->instance_name},
-                {"SPE_BROKER_OWNER_PID", log_number(owner->pid, pid)},
+                {"SPE_BROKER_OWNER_PID", owner->cgroup ? NULL : log_number(owner->pid, pid)},
+                {"SPE_BROKER_OWNER_CGROUP", owner->cgroup ? owner->cgroup->path : NULL},
                 {"SPE_BROKER_OWNER_UID", log_number(owner->uid, uid)},
                 {"SPE_BROKER_OWNER_COMMAND", *owner->command ? owner->command : NULL},
                 {"SPE_BROKER_SIGNAL", sig},
@@ -73,11 +74,10 @@ tell(Lease *lease, LeaseJournalKind kind, const char *sig, const VarlinkPeer *by
 }
 
 void lease_journal_revoking(Lease *lease, uint64_t grace_usec, const VarlinkPeer *by) {
-        const Owner *owner = lease->owner->owner;
+        char owner[OWNER_TEXT_MAX];
 
-        tell(lease, LEASE_JOURNAL_REVOKING, NULL, by,
-             "is taken back: %s; %s (pid %i) has %.6g s to release it%s",
-             lease->reason ?: "no reason is known", owner->command, (int)owner->pid,
+        tell(lease, LEASE_JOURNAL_REVOKING, NULL, by, "is taken back: %s; %s has %.6g s to release it%s",
+             lease->reason ?: "no reason is known", owner_format(lease->owner->owner, owner),
              (double)grace_usec / (double)USEC_PER_SEC, lease->kill ? ", and is killed then" : "");
 }
 
@@ -97,16 +97,14 @@ void lease_journal_ended(Lease *lease, const char *reason) {
 }
 
 void lease_journal_killed(Lease *lease, int sig, int error) {
-        const Owner *owner = lease->owner->owner;
-        char name[sizeof("SIG") + 16];
+        char name[sizeof("SIG") + 16], owner[OWNER_TEXT_MAX];
 
         (void)snprintf(name, sizeof(name), "SIG%s", sigabbrev_np(sig));
+        owner_format(lease->owner->owner, owner);
         if (error == 0)
-                tell(lease, LEASE_JOURNAL_KILLED, name, NULL,
-                     "is revoked: %s (pid %i), which has it, was sent %s", owner->command, (int)owner->pid,
-                     name);
+                tell(lease, LEASE_JOURNAL_KILLED, name, NULL, "is revoked: %s, which has it, was sent %s",
+                     owner, name);
         else
                 tell(lease, LEASE_JOURNAL_NOT_KILLED, name, NULL,
-                     "is revoked, but %s (pid %i), which has it, cannot be sent %s: %s", owner->command,
-                     (int)owner->pid, name, strerror(error));
+                     "is revoked, but %s, which has it, cannot be sent %s: %s", owner, name, strerror(error));
 }

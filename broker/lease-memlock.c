@@ -10,8 +10,13 @@
 #include "broker/log.h"
 #include "broker/manager.h"
 
-void lease_memlock_begin(Manager *manager, Lease *lease) {
-        memlock_begin(&lease->owner->memlock, lease->owner->owner, manager->manages_memlock);
+/* Of a control group there is no one process whose limit could follow. */
+static bool manages(const LeaseOwner *owner) {
+        return owner->manager->manages_memlock && !owner->owner->cgroup;
+}
+
+void lease_memlock_begin(Lease *lease) {
+        memlock_begin(&lease->owner->memlock, lease->owner->owner, manages(lease->owner));
 }
 
 static void take_note(LeaseOwner *owner, MemlockNews news) {
@@ -27,17 +32,16 @@ static void take_note(LeaseOwner *owner, MemlockNews news) {
                         lease_mark_unsaved(lease);
 }
 
-void lease_memlock_charge(Manager *manager, Lease *lease, uint64_t bytes) {
+void lease_memlock_charge(Lease *lease, uint64_t bytes) {
         LeaseOwner *owner = lease->owner;
 
-        take_note(owner, memlock_charge(&owner->memlock, owner->owner, manager->manages_memlock, bytes));
+        take_note(owner, memlock_charge(&owner->memlock, owner->owner, manages(owner), bytes));
 }
 
-void lease_memlock_refund(Manager *manager, Lease *lease) {
+void lease_memlock_refund(Lease *lease) {
         LeaseOwner *owner = lease->owner;
 
-        take_note(owner, memlock_refund(&owner->memlock, owner->owner, manager->manages_memlock,
-                                        lease->charge.bytes));
+        take_note(owner, memlock_refund(&owner->memlock, owner->owner, manages(owner), lease->charge.bytes));
 }
 
 void lease_memlock_restore(Lease *lease, const MemlockBase *base) {
@@ -51,8 +55,7 @@ void leases_memlock_resume(Manager *manager) {
                 LeaseOwner *owner = lease->owner;
 
                 if (owner->memlock.resumes)
-                        take_note(owner,
-                                  memlock_resume(&owner->memlock, owner->owner, manager->manages_memlock));
+                        take_note(owner, memlock_resume(&owner->memlock, owner->owner, manages(owner)));
         }
 }
 
@@ -63,7 +66,7 @@ MemlockState lease_memlock_get_state(const Lease *lease) {
         if (lease_is_charged(lease))
                 return owner->memlock.state;
 
-        return owner->manager->manages_memlock ? MEMLOCK_STATE_ALREADY_ENOUGH : MEMLOCK_STATE_UNMANAGED;
+        return manages(owner) ? MEMLOCK_STATE_ALREADY_ENOUGH : MEMLOCK_STATE_UNMANAGED;
 }
 
 const MemlockBase *lease_memlock_get_base(const Lease *lease) {

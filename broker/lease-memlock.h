@@ -13,12 +13,12 @@ typedef struct Manager Manager;
 typedef struct Lease Lease;
 
 /* Before the file of a lease that is to be granted is written, which says the base. */
-void lease_memlock_begin(Manager *manager, Lease *lease);
+void lease_memlock_begin(Lease *lease);
 /* @lease is charged @bytes more, and that is on record. */
-void lease_memlock_charge(Manager *manager, Lease *lease, uint64_t bytes);
+void lease_memlock_charge(Lease *lease, uint64_t bytes);
 /* A charged lease ends: before its file is removed, or a broker that dies in between leaves a raised limit of
  * which nobody knows. */
-void lease_memlock_refund(Manager *manager, Lease *lease);
+void lease_memlock_refund(Lease *lease);
 /* A lease is as an earlier broker left it; @base: what its file said, or NULL. */
 void lease_memlock_restore(Lease *lease, const MemlockBase *base);
 /* After the last one. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Owners of leases. An entry is kept by its leases and goes with the last of them; its pidfd is watched for
- * as long, so a process that ends takes its leases along.
+ * Owners of leases. An entry is kept by its leases and goes with the last of them; its pidfd, or what tells
+ * of its control group, is watched for as long, so a process that ends takes its leases along, and so does
+ * the last one that leaves a group.
  */
 
 #include "broker/lease-owner.h"
@@ -15,12 +16,17 @@
 #include <sys/epoll.h>
 
 #include "broker/end.h"
+#include "broker/events.h"
 #include "broker/lease.h"
 #include "broker/manager.h"
 #include "broker/misplaced.h"
 
-static int compare_pid(const void *a, const void *b) {
-        pid_t x = ((const LeaseOwner *)a)->owner->pid, y = ((const LeaseOwner *)b)->owner->pid;
+ArbiterOwner lease_owner_key(const Owner *owner) {
+        return owner->cgroup ? ARBITER_OWNER_CGROUP(owner->cgroup->id) : (ArbiterOwner)owner->pid;
+}
+
+static int compare_key(const void *a, const void *b) {
+        ArbiterOwner x = ((const LeaseOwner *)a)->key, y = ((const LeaseOwner *)b)->key;
 
         return (x > y) - (x < y);
 }
@@ -29,11 +35,11 @@ static int compare_request(const void *a, const void *b) {
         return strcmp(((const Lease *)a)->request.id, ((const Lease *)b)->request.id);
 }
 
-LeaseOwner *lease_owner_find_pid(const OwnerTable *table, pid_t pid) {
-        Owner owner = {.pid = pid};
-        LeaseOwner key = {.owner = &owner}, *const * found;
+LeaseOwner *lease_owner_find_key(const OwnerTable *table, ArbiterOwner key) {
+        const LeaseOwner sought = {.key = key};
+        LeaseOwner *const *found;
 
-        found = tfind(&key, &table->by_pid, compare_pid);
+        found = tfind(&sought, &table->by_key, compare_key);
         return found ? *found : NULL;
 }
 
@@ -42,7 +48,7 @@ static void owner_entry_free(LeaseOwner *owner) {
         arbitration_owner_gone(owner->manager, owner);
         misplaced_owner_gone(owner->manager, owner);
         gatekeeper_owner_changed(owner->manager, owner);
-        tdelete(owner, &owner->manager->owners.by_pid, compare_pid);
+        tdelete(owner, &owner->manager->owners.by_key, compare_key);
         sd_event_source_disable_unref(owner->exit_source);
         if (owner->manager->owner_store)
                 owner_store_remove(owner->manager->owner_store, owner->owner);
@@ -50,7 +56,7 @@ static void owner_entry_free(LeaseOwner *owner) {
         free(owner);
 }
 
-/* All leases of a process that is gone end, and the owner with the last one. */
+/* All leases of an owner that is gone end, and the owner with the last one. */
 static void owner_exited(LeaseOwner *owner) {
         Manager *manager = owner->manager;
         Lease *lease, *next;
@@ -67,7 +73,58 @@ static int on_owner_exit(_unused_ sd_event_source *source, _unused_ int fd, _unu
         return 0;
 }
 
-static int owner_entry_new(Manager *manager, Owner *process, LeaseOwner **ret_owner) {
+/* From now on its leases end when nobody is in it any more, and not at a deadline. */
+static void claim(LeaseOwner *owner) {
+        Lease *lease;
+
+        owner->claimed = true;
+        LIST_FOREACH(lease, &owner->leases, owner_link) {
+                if (!lease->unclaimed_linked)
+                        continue;
+                lease_unlink_unclaimed(lease);
+                events_lease(owner->manager, lease, LEASE_CHANGE_UPDATED);
+        }
+}
+
+/* Also that it has been frozen or thawed. That an empty one was removed nobody is told: it has a deadline. */
+static int on_cgroup_event(_unused_ sd_event_source *source, _unused_ int fd, _unused_ uint32_t events,
+                           void *userdata) {
+        LeaseOwner *owner = userdata;
+        bool populated;
+
+        if (cgroup_read_populated(owner->owner->cgroup, &populated) != 0)
+                owner_exited(owner);
+        else if (populated && !owner->claimed)
+                claim(owner);
+        else if (!populated && owner->claimed)
+                owner_exited(owner);
+        return 0;
+}
+
+/* Has the loop tell of its end. */
+static int watch(LeaseOwner *owner) {
+        sd_event *event = owner->manager->event;
+        const Cgroup *cgroup = owner->owner->cgroup;
+        int r;
+
+        if (cgroup) {
+                if (cgroup_read_populated(cgroup, &owner->claimed) != 0)
+                        owner->claimed = false;
+                r = sd_event_add_io(event, &owner->exit_source, cgroup->events_fd, EPOLLPRI, on_cgroup_event,
+                                    owner);
+        } else {
+                owner->claimed = true;
+                r = sd_event_add_io(event, &owner->exit_source, owner->owner->pidfd, EPOLLIN, on_owner_exit,
+                                    owner);
+        }
+        if (r < 0)
+                return r;
+
+        /* Who has died is known before anybody is answered. */
+        return sd_event_source_set_priority(owner->exit_source, SD_EVENT_PRIORITY_IMPORTANT);
+}
+
+static int owner_entry_new(Manager *manager, Owner *who, LeaseOwner **ret_owner) {
         LeaseOwner *owner;
         int r;
 
@@ -76,18 +133,14 @@ static int owner_entry_new(Manager *manager, Owner *process, LeaseOwner **ret_ow
                 return -ENOMEM;
 
         owner->manager = manager;
-        owner->owner = process;
+        owner->owner = who;
+        owner->key = lease_owner_key(who);
         LIST_INIT(&owner->leases);
 
-        r = sd_event_add_io(manager->event, &owner->exit_source, process->pidfd, EPOLLIN, on_owner_exit,
-                            owner);
+        r = watch(owner);
         if (r < 0)
                 goto fail;
-        /* Who has died is known before anybody is answered. */
-        r = sd_event_source_set_priority(owner->exit_source, SD_EVENT_PRIORITY_IMPORTANT);
-        if (r < 0)
-                goto fail;
-        if (!tsearch(owner, &manager->owners.by_pid, compare_pid)) {
+        if (!tsearch(owner, &manager->owners.by_key, compare_key)) {
                 r = -ENOMEM;
                 goto fail;
         }
@@ -103,15 +156,15 @@ fail:
 }
 
 /* Start times are rounded to the tick, so one of two processes with the same pid and start must be dead. */
-static bool is_same_process(const LeaseOwner *known, const Owner *owner) {
+static bool is_same(const LeaseOwner *known, const Owner *owner) {
         return known->owner->start_time == owner->start_time && owner_is_alive(known->owner);
 }
 
 int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner) {
-        LeaseOwner *known = lease_owner_find_pid(&manager->owners, (*owner)->pid);
+        LeaseOwner *known = lease_owner_find_key(&manager->owners, lease_owner_key(*owner));
         int r;
 
-        if (known && !is_same_process(known, *owner)) {
+        if (known && !is_same(known, *owner)) {
                 /* The pid is another process's now, and the exit event is only still on its way. */
                 owner_exited(known);
                 known = NULL;
@@ -132,13 +185,13 @@ int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner) {
 }
 
 LeaseOwner *lease_owner_find(const OwnerTable *table, const Owner *owner) {
-        LeaseOwner *known = lease_owner_find_pid(table, owner->pid);
+        LeaseOwner *known = lease_owner_find_key(table, lease_owner_key(owner));
 
-        return known && is_same_process(known, owner) ? known : NULL;
+        return known && is_same(known, owner) ? known : NULL;
 }
 
 LeaseOwner *lease_owner_find_peer(const OwnerTable *table, const VarlinkPeer *peer) {
-        LeaseOwner *known = lease_owner_find_pid(table, peer->pid);
+        LeaseOwner *known = lease_owner_find_key(table, (ArbiterOwner)peer->pid);
         _cleanup_(owner_freep) Owner *now = NULL;
 
         if (!known || !owner_is_alive(known->owner))
@@ -156,7 +209,28 @@ LeaseOwner *lease_owner_find_peer(const OwnerTable *table, const VarlinkPeer *pe
         if (owner_new_peer(peer->pid, peer->uid, -1, peer->accepted_boottime_usec, &now))
                 return NULL;
 
-        return is_same_process(known, now) ? known : NULL;
+        return is_same(known, now) ? known : NULL;
+}
+
+/* Whether the process is in the group now. */
+static bool is_in(const Cgroup *cgroup, const Owner *process) {
+        _cleanup_(freep) char *path = NULL;
+
+        return cgroup_path_of_process(process->pid, &path) == 0 && owner_is_alive(process) &&
+               cgroup_has_path(cgroup, path);
+}
+
+bool lease_owner_is_peer(const LeaseOwner *owner, const VarlinkPeer *peer) {
+        _cleanup_(owner_freep) Owner *process = NULL;
+
+        if (!owner->owner->cgroup)
+                return lease_owner_find_peer(&owner->manager->owners, peer) == owner;
+        if (!owner_is_alive(owner->owner)) /* and the path may be another one's */
+                return false;
+        if (owner_new_peer(peer->pid, peer->uid, peer->pidfd, peer->accepted_boottime_usec, &process))
+                return false;
+
+        return is_in(owner->owner->cgroup, process);
 }
 
 int lease_owner_add(LeaseOwner *owner, Lease *lease) {

@@ -2,13 +2,19 @@
 #pragma once
 
 /*
- * A process that has leases: found by its pid, watched by its pidfd. It exists as long as it has any.
+ * Who has leases: a process, found by its pid and watched by its pidfd, or a control group, found by its id
+ * and watched by its cgroup.events. It exists as long as it has any.
+ *
+ * A group is claimed once a process has been seen in it or below it; when none is any more, it is gone, as a
+ * process is at its end. Until it is claimed, a granted lease of it has a deadline. (That it was empty for a
+ * moment and is not any more need not be seen: it is the same owner still.)
  */
 
 #include <stdbool.h>
 #include <sys/queue.h>
 #include <systemd/sd-event.h>
 
+#include "bpf/arbiter.h"
 #include "broker/memlock.h"
 #include "host/owner.h"
 #include "util/cpuset.h"
@@ -17,10 +23,15 @@
 typedef struct Manager Manager;
 typedef struct Lease Lease;
 
+/* So long a granted lease waits for the first process in its control group. */
+#define LEASE_UNCLAIMED_USEC UINT64_C(30000000)
+
 typedef struct LeaseOwner {
         Manager *manager;
         Owner *owner;
-        sd_event_source *exit_source; /* its pidfd */
+        ArbiterOwner key;             /* lease_owner_key() */
+        sd_event_source *exit_source; /* its pidfd, or its cgroup.events */
+        bool claimed;                 /* a process always is */
         LIST_HEAD(, Lease) leases;
         CpuSet closed; /* to sessions on its threads, in the kernel */
         bool stale;    /* these may be other CPUs now */
@@ -33,20 +44,25 @@ typedef struct LeaseOwner {
 } LeaseOwner;
 
 typedef struct OwnerTable {
-        void *by_pid; /* tsearch() */
+        void *by_key; /* tsearch() */
 } OwnerTable;
 
+/* What it is found by, and what the kernel's programs know it as: its pid, or its group's id. */
+ArbiterOwner lease_owner_key(const Owner *owner);
+
 /*
- * The owner of @owner's pid: the one that is there (and @owner is freed), or a new one that takes @owner
+ * The owner of @owner's key: the one that is there (and @owner is freed), or a new one that takes @owner
  * over, and is to be given a lease.
  */
 int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner);
-/* The owner entry of @pid, whose process may be dead, or NULL. */
-LeaseOwner *lease_owner_find_pid(const OwnerTable *table, pid_t pid);
-/* The owner entry of the same process as @owner, or NULL. */
+/* The owner entry of @key, which may be gone, or NULL. */
+LeaseOwner *lease_owner_find_key(const OwnerTable *table, ArbiterOwner key);
+/* The owner entry of the same process, or group, as @owner, or NULL. */
 LeaseOwner *lease_owner_find(const OwnerTable *table, const Owner *owner);
 /* The owner entry that is this peer's process, or NULL. */
 LeaseOwner *lease_owner_find_peer(const OwnerTable *table, const VarlinkPeer *peer);
+/* Whether this peer's process is the owner, or is in the control group that is. */
+bool lease_owner_is_peer(const LeaseOwner *owner, const VarlinkPeer *peer);
 
 /* -ENOMEM; an owner without leases is gone then. */
 int lease_owner_add(LeaseOwner *owner, Lease *lease);

@@ -35,7 +35,9 @@ static char *describe_revocation(const Lease *lease) {
         int n;
 
         if (lease->state == LEASE_STATE_REVOKING && lease->kill)
-                return strdup("its process is killed when the time is over");
+                return strdup(lease->owner->owner->cgroup
+                                      ? "the processes of its control group are killed when the time is over"
+                                      : "its process is killed when the time is over");
         if (lease->state != LEASE_STATE_REVOKED)
                 return NULL;
 
@@ -46,10 +48,16 @@ static char *describe_revocation(const Lease *lease) {
         return n < 0 ? NULL : text;
 }
 
+static const char *describe_unclaimed(const Lease *lease) {
+        return lease->unclaimed_linked
+                       ? "no process is in its control group yet: it ends unless one comes in time"
+                       : NULL;
+}
+
 char *lease_explain(const Lease *lease) {
         _cleanup_(freep) char *revocation = describe_revocation(lease);
-        const char *parts[] = {lease->reason, revocation, lease->contention, lease->contention_by_lease,
-                               lease->misplacement};
+        const char *parts[] = {lease->reason,     describe_unclaimed(lease),  revocation,
+                               lease->contention, lease->contention_by_lease, lease->misplacement};
         size_t size = 0;
         char *text, *end;
 

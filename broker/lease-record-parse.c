@@ -85,15 +85,35 @@ static int read_request(MemberReader *outer, LeaseRequest *request) {
         return outer->fault ? 0 : copy_strings(vm, instance, id, request);
 }
 
-static void read_owner(MemberReader *outer, LeaseRecordOwner *owner) {
+static void read_process(MemberReader *reader, LeaseRecordOwner *owner) {
+        owner->pid = (pid_t)member_get_int(reader, "pid", 1, INT_MAX, BAD("owner.pid"));
+        owner->start_time =
+                (uint64_t)member_get_int(reader, "startTime", 0, INT64_MAX, BAD("owner.startTime"));
+        owner->unclaimed_deadline_usec = UINT64_MAX;
+}
+
+static const char *read_cgroup(MemberReader *reader, LeaseRecordOwner *owner) {
+        const char *path = member_get_string(reader, "cgroup", BAD("owner.cgroup"));
+
+        member_require(reader, path && request_cgroup_is_valid(path), BAD("owner.cgroup"));
+        owner->cgroup_id = (uint64_t)member_get_int(reader, "cgroupId", 1, INT64_MAX, BAD("owner.cgroupId"));
+        owner->unclaimed_deadline_usec = member_get_time(reader, "unclaimedUSec", BAD("owner.unclaimedUSec"));
+        return path;
+}
+
+static int read_owner(MemberReader *outer, bool of_cgroup, LeaseRecordOwner *owner) {
+        const char *cgroup = NULL;
         MemberReader reader;
 
         member_reader_enter(outer, RECORD_OWNER, BAD("owner"), &reader);
-        owner->pid = (pid_t)member_get_int(&reader, "pid", 1, INT_MAX, BAD("owner.pid"));
-        owner->start_time =
-                (uint64_t)member_get_int(&reader, "startTime", 0, INT64_MAX, BAD("owner.startTime"));
+        if (of_cgroup)
+                cgroup = read_cgroup(&reader, owner);
+        else
+                read_process(&reader, owner);
         owner->uid = (uid_t)member_get_int(&reader, "uid", 0, UINT32_MAX - 1, BAD("owner.uid"));
+
         outer->fault = member_reader_finish(&reader, "owner has members that are unknown");
+        return outer->fault ? 0 : copy_string(cgroup, &owner->cgroup);
 }
 
 /* What it is granted: where, and how much. */
@@ -225,14 +245,15 @@ static int keep_unknown(struct json_object *root, const char **ret_reason) {
         return 0;
 }
 
-/* What the file is: one of ours, of this version, of this lease. */
-static void read_head(MemberReader *reader, const char *id, const char **ret_boot_id) {
+/* What the file is: one of ours, of a version that is known, of this lease. */
+static void read_head(MemberReader *reader, const char *id, const char **ret_boot_id, bool *ret_of_cgroup) {
         MemberReader lease;
         const char *said;
 
         member_reader_init(reader, reader->object, "not an object");
-        (void)member_get_int(reader, RECORD_VERSION, LEASE_RECORD_VERSION, LEASE_RECORD_VERSION,
-                             "of another version");
+        *ret_of_cgroup =
+                member_get_int(reader, RECORD_VERSION, LEASE_RECORD_VERSION, LEASE_RECORD_VERSION_CGROUP,
+                               "of another version") == LEASE_RECORD_VERSION_CGROUP;
         *ret_boot_id = member_get_string(reader, RECORD_BOOT_ID, BAD("bootId"));
         member_reader_enter(reader, RECORD_LEASE, BAD("lease"), &lease);
         said = member_get_string(&lease, RECORD_ID, BAD("lease.leaseId"));
@@ -244,9 +265,10 @@ static int read_record(struct json_object *root, const char *id, const char *boo
                        const char **ret_reason) {
         MemberReader reader = {.object = root};
         const char *said_boot_id;
+        bool of_cgroup;
         int r;
 
-        read_head(&reader, id, &said_boot_id);
+        read_head(&reader, id, &said_boot_id, &of_cgroup);
         if (!reader.fault) {
                 r = check_sum(&reader, said_boot_id, id);
                 if (r < 0)
@@ -257,8 +279,11 @@ static int read_record(struct json_object *root, const char *id, const char *boo
                 if (r < 0)
                         return r;
         }
-        if (!reader.fault)
-                read_owner(&reader, &record->owner);
+        if (!reader.fault) {
+                r = read_owner(&reader, of_cgroup, &record->owner);
+                if (r < 0)
+                        return r;
+        }
         if (!reader.fault) {
                 r = read_state(&reader, record);
                 if (r < 0)

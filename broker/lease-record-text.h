@@ -10,7 +10,8 @@
 #include "varlink/buffer.h"
 #include "varlink/json-write.h"
 
-#define LEASE_RECORD_VERSION 1
+#define LEASE_RECORD_VERSION        1 /* of a process */
+#define LEASE_RECORD_VERSION_CGROUP 2
 
 /* Members of the whole. Those that this build does not know stand behind them. */
 #define RECORD_VERSION "version"

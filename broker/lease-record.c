@@ -19,6 +19,7 @@
 
 void lease_record_deinit(LeaseRecord *record) {
         lease_request_deinit(&record->request);
+        free(record->owner.cgroup);
         free(record->reason);
         json_object_put(record->unknown);
         *record = LEASE_RECORD_NULL;
@@ -55,10 +56,18 @@ static void write_request(JsonWriter *w, const LeaseRequest *request) {
         json_write_object_end(w);
 }
 
-static void write_owner(JsonWriter *w, const Owner *owner) {
+static void write_owner(JsonWriter *w, const Lease *lease) {
+        const Owner *owner = lease->owner->owner;
+
         json_write_object_begin(w, RECORD_OWNER);
-        json_write_int(w, "pid", owner->pid);
-        json_write_int(w, "startTime", (int64_t)owner->start_time);
+        if (owner->cgroup) {
+                json_write_string(w, "cgroup", owner->cgroup->path);
+                json_write_int(w, "cgroupId", (int64_t)owner->cgroup->id);
+                write_time(w, "unclaimedUSec", lease->unclaimed_deadline_usec);
+        } else {
+                json_write_int(w, "pid", owner->pid);
+                json_write_int(w, "startTime", (int64_t)owner->start_time);
+        }
         json_write_int(w, "uid", owner->uid);
         json_write_object_end(w);
 }
@@ -89,7 +98,7 @@ static void write_state(JsonWriter *w, const Lease *lease) {
 
 static void write_facts(JsonWriter *w, const Lease *lease) {
         write_request(w, &lease->request);
-        write_owner(w, lease->owner->owner);
+        write_owner(w, lease);
         write_state(w, lease);
 }
 
@@ -122,7 +131,8 @@ int lease_record_write(const Lease *lease, const char *boot_id, Buffer *buffer) 
 
         json_writer_init(&w, buffer);
         json_write_object_begin(&w, NULL);
-        json_write_int(&w, RECORD_VERSION, LEASE_RECORD_VERSION);
+        json_write_int(&w, RECORD_VERSION,
+                       lease->owner->owner->cgroup ? LEASE_RECORD_VERSION_CGROUP : LEASE_RECORD_VERSION);
         json_write_string(&w, RECORD_BOOT_ID, boot_id);
         encode_lease(&w, RECORD_LEASE, lease);
         write_facts(&w, lease);

@@ -7,6 +7,9 @@
  *   {"version":1,"bootId":"...","lease":{...},"request":{...},"owner":{...},"state":{...},"sum":"...",
  *    "memlock":{...}}
  *
+ * Version 1 is a lease of a process, version 2 one of a control group, whose owner has other members: a build
+ * that knows only the first sets it aside, and does not take it for what it is not.
+ *
  * "lease" is what the interface said of it when it was written, by the encoder of the replies: for people,
  * and for whoever looks at another machine's tree. What a restart needs stands in request, owner and state,
  * whose members have no defaults: a text that lacks one, has one more, or a value that this build would not
@@ -46,11 +49,17 @@ enum {
         LEASE_RECORD_E_OTHER_BOOT, /* it was good in another boot: there is nothing left of it */
 };
 
-/* Who it belongs to: a pid is this process only with this start time (/proc/PID/stat, field 22). */
+/*
+ * Who it belongs to: a pid is this process only with this start time (/proc/PID/stat, field 22), and a path
+ * this control group only with this id.
+ */
 typedef struct LeaseRecordOwner {
-        pid_t pid;
+        pid_t pid; /* 0: a control group */
         uint64_t start_time;
         uid_t uid;
+        char *cgroup; /* its path; NULL: a process */
+        uint64_t cgroup_id;
+        uint64_t unclaimed_deadline_usec; /* UINT64_MAX: a process was in it */
 } LeaseRecordOwner;
 
 /* The fields are those of Lease with the same names; strings are the record's own. */

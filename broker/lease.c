@@ -35,6 +35,7 @@ void lease_table_init(LeaseTable *table) {
         TAILQ_INIT(&table->waiting);
         LIST_INIT(&table->revoking);
         LIST_INIT(&table->away);
+        LIST_INIT(&table->unclaimed);
         LIST_INIT(&table->unsaved);
         LIST_INIT(&table->walks);
 }
@@ -100,6 +101,7 @@ int lease_new_with_id(Manager *manager, LeaseRequest *request, const char *id, L
         lease->state = LEASE_STATE_QUEUED;
         lease->deadline_usec = UINT64_MAX;
         lease->away_deadline_usec = UINT64_MAX;
+        lease->unclaimed_deadline_usec = UINT64_MAX;
         lease->since_usec = manager_now_realtime(manager);
         LIST_INIT(&lease->streams);
 
@@ -125,7 +127,7 @@ Lease *lease_free(Lease *lease) {
 
         manager = lease->owner->manager;
         assert(!lease->charge.ledger && !lease->waiting.quota && LIST_EMPTY(&lease->streams) &&
-               !lease->revoking_linked && !lease->away_linked && !lease->unsaved);
+               !lease->revoking_linked && !lease->away_linked && !lease->unclaimed_linked && !lease->unsaved);
 
         lease_walks_skip(&manager->leases, lease);
         TAILQ_REMOVE(&manager->leases.all, lease, link);
@@ -195,6 +197,22 @@ void lease_unlink_away(Lease *lease) {
         lease->away_deadline_usec = UINT64_MAX;
 }
 
+void lease_link_unclaimed(Lease *lease, uint64_t deadline_usec) {
+        if (!lease->unclaimed_linked)
+                LIST_INSERT_HEAD(&lease->owner->manager->leases.unclaimed, lease, unclaimed_link);
+        lease->unclaimed_linked = true;
+        lease->unclaimed_deadline_usec = deadline_usec;
+}
+
+void lease_unlink_unclaimed(Lease *lease) {
+        if (!lease->unclaimed_linked)
+                return;
+
+        LIST_REMOVE(lease, unclaimed_link);
+        lease->unclaimed_linked = false;
+        lease->unclaimed_deadline_usec = UINT64_MAX;
+}
+
 void lease_mark_unsaved(Lease *lease) {
         Manager *manager = lease->owner->manager;
 
@@ -215,8 +233,14 @@ void lease_unmark_unsaved(Lease *lease) {
 }
 
 uint64_t lease_get_deadline(const Lease *lease) {
-        return lease->deadline_usec < lease->away_deadline_usec ? lease->deadline_usec
-                                                                : lease->away_deadline_usec;
+        const uint64_t others[] = {lease->away_deadline_usec, lease->unclaimed_deadline_usec};
+        uint64_t first = lease->deadline_usec;
+
+        for (size_t i = 0; i < ELEMENTS_OF(others); i++)
+                if (others[i] < first)
+                        first = others[i];
+
+        return first;
 }
 
 void lease_set_wanted(Lease *lease, const Offer *offer) {

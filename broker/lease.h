@@ -43,12 +43,13 @@ struct LeaseStream {
 };
 
 struct Lease {
-        LIST_ENTRY(Lease) bucket_link;   /* LeaseTable.by_id */
-        TAILQ_ENTRY(Lease) link;         /* LeaseTable.all, by age */
-        TAILQ_ENTRY(Lease) waiting_link; /* LeaseTable.waiting, if queued */
-        LIST_ENTRY(Lease) revoking_link; /* LeaseTable.revoking, if revoking or being killed */
-        LIST_ENTRY(Lease) away_link;     /* LeaseTable.away, if it holds CPUs and is away */
-        LIST_ENTRY(Lease) unsaved_link;  /* LeaseTable.unsaved, if its file says what was */
+        LIST_ENTRY(Lease) bucket_link;    /* LeaseTable.by_id */
+        TAILQ_ENTRY(Lease) link;          /* LeaseTable.all, by age */
+        TAILQ_ENTRY(Lease) waiting_link;  /* LeaseTable.waiting, if queued */
+        LIST_ENTRY(Lease) revoking_link;  /* LeaseTable.revoking, if revoking or being killed */
+        LIST_ENTRY(Lease) away_link;      /* LeaseTable.away, if it holds CPUs and is away */
+        LIST_ENTRY(Lease) unclaimed_link; /* LeaseTable.unclaimed, if nobody is in its control group yet */
+        LIST_ENTRY(Lease) unsaved_link;   /* LeaseTable.unsaved, if its file says what was */
         LIST_ENTRY(Lease) owner_link;
         LIST_HEAD(, LeaseStream) streams;
 
@@ -74,7 +75,8 @@ struct Lease {
         uint64_t since_usec;         /* CLOCK_REALTIME */
         uint64_t deadline_usec;      /* CLOCK_MONOTONIC: end of the wait, or of the grace; UINT64_MAX: none */
         uint64_t away_deadline_usec; /* CLOCK_MONOTONIC: it is revoked if still away; UINT64_MAX: never */
-        uint64_t grace_usec;         /* the grace that was given, for the second one of a kill */
+        uint64_t unclaimed_deadline_usec; /* CLOCK_MONOTONIC: it ends if still unclaimed; UINT64_MAX: never */
+        uint64_t grace_usec;              /* the grace that was given, for the second one of a kill */
         uint64_t keep_usec; /* CLOCK_MONOTONIC: while it waits, its CPUs are kept free of new sessions so long
                              */
         bool told_kept;     /* the journal knows that it waits for a session longer than that */
@@ -84,6 +86,7 @@ struct Lease {
         bool revoking_linked;
         bool away; /* none of its CPUs can be used: no SPU has any, or they are off line */
         bool away_linked;
+        bool unclaimed_linked;
         bool unsaved;
         bool restart_required; /* its SPU is another one now, and its VM may have enabled the old one */
         bool contended;
@@ -109,6 +112,7 @@ typedef struct LeaseTable {
         TAILQ_HEAD(LeaseQueue, Lease) waiting; /* in the order in which they asked */
         LIST_HEAD(, Lease) revoking;
         LIST_HEAD(, Lease) away;
+        LIST_HEAD(, Lease) unclaimed;
         LIST_HEAD(, Lease) unsaved;
         unsigned n; /* all */
         unsigned n_waiting;
@@ -141,6 +145,9 @@ void lease_unlink_revoking(Lease *lease);
 /* Away from now on, to be revoked at @deadline_usec; a lease that is away already keeps its deadline. */
 void lease_link_away(Lease *lease, uint64_t deadline_usec);
 void lease_unlink_away(Lease *lease);
+/* Ends at @deadline_usec, as nobody has come into its control group. */
+void lease_link_unclaimed(Lease *lease, uint64_t deadline_usec);
+void lease_unlink_unclaimed(Lease *lease);
 /* Its file says what was: settle writes it anew. Only of a charged lease, others have none. */
 void lease_mark_unsaved(Lease *lease);
 void lease_unmark_unsaved(Lease *lease);

@@ -26,7 +26,7 @@
 
 #define DELETE     0x7f
 #define LINE_SIZE  2048U
-#define FIELDS_MAX 12U /* of one event, its own three included */
+#define FIELDS_MAX 13U /* of one event, its own three included */
 
 /* "NAME=" and its value. */
 typedef struct FieldText {

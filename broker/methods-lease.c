@@ -86,7 +86,7 @@ int method_query(VarlinkCall *call, struct json_object *parameters, void *userda
         /* As Acquire would find them. Where they cannot be read, which the journal has, what is known stays.
          */
         (void)sessions_read(manager, &changed);
-        sessions_of_process(manager, lease_request_get_owner(&request)->pid, &request.policy.own_sessions);
+        sessions_of_owner(manager, lease_request_get_owner(&request), &request.policy.own_sessions);
         decide(&manager->model, &request.policy, &manager->claims, true, &decision);
         for (size_t i = 0; i < decision.n_refusals; i++) {
                 r = refusal_new(manager, &request, &decision.refusals[i], &refusals[i]);
@@ -221,12 +221,8 @@ int method_acquire(VarlinkCall *call, struct json_object *parameters, void *user
         return acquire_waiting(manager, call, &request, &decision, now + (uint64_t)wait_usec);
 }
 
-/* True if @peer is the process that owns @lease; never just the same user. */
-static bool is_owner(const Manager *manager, const Lease *lease, const VarlinkPeer *peer) {
-        return lease->owner == lease_owner_find_peer(&manager->owners, peer);
-}
-
-/* Finds the lease of parameters, for its owner or an administrator; NULL: it has been answered. */
+/* Finds the lease of parameters, for its owner (never just the same user) or an administrator; NULL: it has
+ * been answered. */
 static Lease *find_own_lease(Manager *manager, VarlinkCall *call, struct json_object *parameters) {
         const VarlinkPeer *peer = varlink_call_get_peer(call);
         const char *id = "";
@@ -239,7 +235,7 @@ static Lease *find_own_lease(Manager *manager, VarlinkCall *call, struct json_ob
                 return NULL;
         }
 
-        if (!is_owner(manager, lease, peer) && !access_is_administrator(manager->config, peer)) {
+        if (!lease_owner_is_peer(lease->owner, peer) && !access_is_administrator(manager->config, peer)) {
                 varlink_call_permission_denied(call);
                 return NULL;
         }

@@ -9,7 +9,8 @@
  *
  * A thread is well placed if it may run on the CPUs of its process's leases alone: which of several leases a
  * VCPU belongs to, nobody can tell from outside. A process without a thread that is named as VCPUs' are is
- * not judged, nor is a lease of which no CPU can be used.
+ * not judged, nor are a control group's, of which no one has the lease; nor is a lease of which no CPU can be
+ * used.
  */
 
 #include "broker/misplaced.h"
@@ -194,6 +195,8 @@ static bool look_at(Misplaced *misplaced, LeaseOwner *owner, unsigned *max) {
                 return true;
         }
 
+        if (owner->owner->cgroup)
+                return true;
         if (!look->walk.dir) {
                 r = thread_walk_begin(owner->owner->pid, &look->walk);
                 look->threads_left = OWNER_THREADS_MAX;

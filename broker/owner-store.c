@@ -344,7 +344,7 @@ void owner_store_add(OwnerStore *store, const Owner *owner) {
         Entry *entry;
         int r;
 
-        if (store->room == 0)
+        if (store->room == 0 || owner->cgroup) /* which path and id name for good */
                 return;
         entry = find(store, owner->pid, owner->start_time);
         if (entry && (entry->used || use_again(store, entry)))
@@ -367,7 +367,7 @@ void owner_store_add(OwnerStore *store, const Owner *owner) {
 }
 
 void owner_store_remove(OwnerStore *store, Owner *owner) {
-        Entry *entry = find(store, owner->pid, owner->start_time);
+        Entry *entry = owner->cgroup ? NULL : find(store, owner->pid, owner->start_time);
 
         if (!entry || !entry->used)
                 return;

@@ -34,11 +34,37 @@ static bool has_grown(const Manager *manager, const Lease *lease) {
  * else it locks, unless it said that KVM wanted more; of any other, and of one that cannot be asked, it must
  * be assumed.
  */
-static bool may_be_enabled(const Manager *manager, const Lease *lease) {
+static bool has_locked(const Owner *process, uint64_t size) {
         uint64_t locked;
 
-        return has_grown(manager, lease) || locked_memory_read(lease->owner->owner, &locked) != 0 ||
-               locked >= lease->buffer_size;
+        return locked_memory_read(process, &locked) != 0 || locked >= size;
+}
+
+/* Of a control group, one of the processes that are in it now; one that ends meanwhile is none. */
+static bool may_have_enabled(const Cgroup *cgroup, uint64_t size) {
+        _cleanup_(freep) pid_t *pids = NULL;
+        bool may = false;
+        size_t n;
+
+        if (cgroup_list(cgroup, &pids, &n) != 0)
+                return true;
+
+        for (size_t i = 0; i < n && !may; i++) {
+                _cleanup_(owner_freep) Owner *process = NULL;
+                int r = owner_new(pids[i], &process);
+
+                may = r < 0 || (r == 0 && has_locked(process, size));
+        }
+        return may;
+}
+
+static bool may_be_enabled(const Manager *manager, const Lease *lease) {
+        const Owner *owner = lease->owner->owner;
+
+        if (has_grown(manager, lease))
+                return true;
+        return owner->cgroup ? may_have_enabled(owner->cgroup, lease->buffer_size)
+                             : has_locked(owner, lease->buffer_size);
 }
 
 /* From now on the lease is on @instance, whatever that is called. */

@@ -88,7 +88,7 @@ static int add_session(Refusal *refusal, const Session *session, const CpuSet *c
 /* Where @session stands against @request: by the rule, or because of it perf lets nobody hold the CPUs. */
 static void find_conflict(const Manager *manager, const LeaseRequest *request, const Session *session,
                           const CpuSet *cpus, const CpuSet *guest_cpus, CpuSet *ret_conflict) {
-        bool of_owner = session->target && session->target->process == lease_request_get_owner(request)->pid;
+        bool of_owner = session_is_of(session, lease_request_get_owner(request));
         CpuSet unholdable = manager->model.sessions.unholdable;
 
         session_conflicts(session->kind, &session->reach, of_owner, request->policy.mode, cpus, guest_cpus,
@@ -159,6 +159,7 @@ static int say_session(const Manager *manager, Refusal *refusal, const char *mor
 int refusal_fill_busy(const Manager *manager, const LeaseRequest *request, const RefusalFacts *facts,
                       Refusal *refusal) {
         char more[sizeof(", and 18446744073709551615 more are in the way")] = "";
+        char pid[sizeof(", pid -2147483648")] = "";
         int r;
 
         r = refusal_make_holders(manager, refusal);
@@ -177,7 +178,8 @@ int refusal_fill_busy(const Manager *manager, const LeaseRequest *request, const
         if (refusal->holders[0].session)
                 return say_session(manager, refusal, more);
 
-        return refusal_say(refusal, "CPUs %s are held by VM %s (lease %s, pid %i)%s",
-                           refusal->holders[0].cpus, refusal->holders[0].vm, refusal->holders[0].lease_id,
-                           (int)refusal->holders[0].pid, more);
+        if (refusal->holders[0].pid > 0)
+                (void)snprintf(pid, sizeof(pid), ", pid %i", (int)refusal->holders[0].pid);
+        return refusal_say(refusal, "CPUs %s are held by VM %s (lease %s%s)%s", refusal->holders[0].cpus,
+                           refusal->holders[0].vm, refusal->holders[0].lease_id, pid, more);
 }

@@ -104,6 +104,10 @@ bool request_id_is_valid(const char *id) {
         return is_plain_text(id, REQUEST_ID_LENGTH_MAX);
 }
 
+bool request_cgroup_is_valid(const char *path) {
+        return cgroup_path_is_valid(path) && !has_control(path);
+}
+
 bool request_reason_is_valid(const char *reason) {
         return is_plain_text(reason, REQUEST_REASON_MAX);
 }
@@ -165,12 +169,47 @@ static int parse_strings(struct json_object *object, LeaseRequest *request, Requ
         return 0;
 }
 
-/* Opens the caller, or the process it names. */
+/* What was opened may have leases already. */
+static void find_known(Manager *manager, LeaseRequest *request) {
+        request->known = lease_owner_find(&manager->owners, request->fresh);
+        if (request->known)
+                request->fresh = owner_free(request->fresh);
+}
+
+/*
+ * Opens the control group that is named. It is its directory's owner's, root's unless it was delegated: who
+ * is in it does not count, or whoever shares one with a VMM could have leases for it.
+ */
+static int open_cgroup(Manager *manager, const VarlinkPeer *peer, const char *path, LeaseRequest *request,
+                       RequestFault *fault) {
+        int r;
+
+        if (!request_cgroup_is_valid(path))
+                return invalid(fault, "cgroup");
+
+        r = owner_new_cgroup(path, &request->fresh);
+        if (r > 0)
+                return invalid(fault, "cgroup");
+        if (r < 0)
+                return r;
+        if (request->fresh->uid != peer->uid && !access_is_orchestrator(manager->config, peer))
+                return REQUEST_E_PERMISSION_DENIED;
+
+        find_known(manager, request);
+        return 0;
+}
+
+/* Opens the caller, or the process or control group it names. */
 static int open_owner(Manager *manager, const VarlinkPeer *peer, struct json_object *object,
                       LeaseRequest *request, RequestFault *fault) {
+        const char *cgroup = NULL;
         int64_t pid;
         int r;
 
+        if (request_get_string(object, "cgroup", &cgroup))
+                return request_get_int(object, "pid", &pid)
+                               ? invalid(fault, "cgroup")
+                               : open_cgroup(manager, peer, cgroup, request, fault);
         if (request_get_int(object, "pid", &pid)) {
                 if (pid < 1 || pid > INT_MAX)
                         return invalid(fault, "pid");
@@ -196,9 +235,7 @@ static int open_owner(Manager *manager, const VarlinkPeer *peer, struct json_obj
             !access_is_orchestrator(manager->config, peer))
                 return REQUEST_E_PERMISSION_DENIED;
 
-        request->known = lease_owner_find(&manager->owners, request->fresh);
-        if (request->known)
-                request->fresh = owner_free(request->fresh);
+        find_known(manager, request);
         return 0;
 }
 

@@ -58,6 +58,8 @@ int request_parse(Manager *manager, const VarlinkPeer *peer, struct json_object 
 bool request_vm_name_is_valid(const char *name);
 /* 1 to REQUEST_ID_LENGTH_MAX bytes, no control characters. */
 bool request_id_is_valid(const char *id);
+/* As of a process, "0::PATH" of /proc/PID/cgroup; no control characters. */
+bool request_cgroup_is_valid(const char *path);
 /* 1 to REQUEST_REASON_MAX bytes, no control characters: it is shown to people. */
 bool request_reason_is_valid(const char *reason);
 

@@ -8,6 +8,9 @@
  *
  * By a pidfd that systemd kept there is no doubt about that. Without one, the process that has its pid is it
  * if it was started at the same tick, in the same boot; a pid is not used twice within one.
+ *
+ * A control group is the same if its path has the same id. If a process was in it and none is any more, it
+ * has come to its end meanwhile.
  */
 
 #include "broker/restore.h"
@@ -40,11 +43,49 @@ static int open_process(const LeaseRecordOwner *said, Owner **ret_owner) {
         return 0;
 }
 
-/* The owner of a lease, in @request; OWNER_E_NO_PROCESS if it is gone. */
-static int find_owner(Manager *manager, const LeaseRecordOwner *said, LeaseRequest *request) {
-        LeaseOwner *known = lease_owner_find_pid(&manager->owners, said->pid);
+static int open_cgroup(const LeaseRecordOwner *said, Owner **ret_owner) {
+        _cleanup_(owner_freep) Owner *owner = NULL;
+        bool populated;
         int r;
 
+        r = owner_new_cgroup(said->cgroup, &owner);
+        if (r)
+                return r;
+        if (owner->cgroup->id != said->cgroup_id)
+                return OWNER_E_NO_CGROUP;
+        r = cgroup_read_populated(owner->cgroup, &populated);
+        if (r < 0)
+                return r;
+        if (r > 0 || (!populated && said->unclaimed_deadline_usec == UINT64_MAX))
+                return OWNER_E_NO_CGROUP;
+
+        *ret_owner = steal_ptr(owner);
+        return 0;
+}
+
+static int find_cgroup(Manager *manager, const LeaseRecordOwner *said, LeaseRequest *request) {
+        int r;
+
+        r = open_cgroup(said, &request->fresh);
+        if (r)
+                return r;
+
+        request->fresh->uid = said->uid;
+        request->known = lease_owner_find(&manager->owners, request->fresh);
+        if (request->known)
+                request->fresh = owner_free(request->fresh);
+        return 0;
+}
+
+/* The owner of a lease, in @request; OWNER_E_NO_PROCESS or OWNER_E_NO_CGROUP if it is gone. */
+static int find_owner(Manager *manager, const LeaseRecordOwner *said, LeaseRequest *request) {
+        LeaseOwner *known;
+        int r;
+
+        if (said->cgroup)
+                return find_cgroup(manager, said, request);
+
+        known = lease_owner_find_key(&manager->owners, (ArbiterOwner)said->pid);
         if (known && known->owner->start_time == said->start_time) {
                 request->known = known;
                 return 0;
@@ -110,6 +151,12 @@ static void resume(Manager *manager, Lease *lease, LeaseRecord *record, Instance
         lease->restart_required = record->restart_required;
         lease->unknown = steal_ptr(record->unknown);
 
+        if (record->owner.unclaimed_deadline_usec != UINT64_MAX) {
+                if (lease->owner->claimed)
+                        lease_mark_unsaved(lease);
+                else
+                        lease_link_unclaimed(lease, record->owner.unclaimed_deadline_usec);
+        }
         if (record->away_deadline_usec != UINT64_MAX)
                 lease_link_away(lease, record->away_deadline_usec);
         if (record->deadline_usec != UINT64_MAX)

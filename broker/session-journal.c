@@ -72,7 +72,7 @@ void session_journal_refusal(Manager *manager, const Refusal *refusal, const cha
 }
 
 void session_journal_wait(Manager *manager, const Lease *lease, const char *sentence) {
-        char more[LOG_LEFT_OUT_MAX];
+        char more[LOG_LEFT_OUT_MAX], owner[OWNER_TEXT_MAX];
         const LogField fields[] = {
                 {"SPE_BROKER_LEASE", lease->id},
                 {"SPE_BROKER_VM", lease->request.vm},
@@ -81,7 +81,7 @@ void session_journal_wait(Manager *manager, const Lease *lease, const char *sent
 
         if (may_log(manager, &manager->sessions.wait_journal, more))
                 log_event(LOG_NOTICE, MESSAGE_WAITS, fields, ELEMENTS_OF(fields),
-                          "VM %s (pid %i) has waited for %u s, and lets new host sessions in again: %s%s",
-                          lease->request.vm, (int)lease->owner->owner->pid,
+                          "VM %s (%s) has waited for %u s, and lets new host sessions in again: %s%s",
+                          lease->request.vm, owner_format_short(lease->owner->owner, owner),
                           (unsigned)(ARBITRATION_KEEP_USEC / USEC_PER_SEC), sentence, more);
 }

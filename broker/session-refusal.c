@@ -99,18 +99,31 @@ static int fill_not_assigned(const Case *c, const CpuSet *barred, Refusal *refus
                            refusal->cpus, vm ? "VM " : "guests", vm ?: "");
 }
 
+/* Whether the target of a task-bound session is @owner, or in it: @cgroup is where it is, or NULL. */
+static bool is_of_owner(const Case *c, const Owner *owner, const char *cgroup) {
+        if (c->kind == SESSION_KIND_CPU)
+                return false;
+        if (owner->cgroup)
+                return cgroup && cgroup_has_path(owner->cgroup, cgroup);
+
+        return owner->pid == c->facts->session.target_process;
+}
+
 /* The leases that it would have stood against. */
 static int add_holders(const Case *c, Refusal *refusal) {
-        pid_t target = c->facts->session.target_process;
+        _cleanup_(freep) char *cgroup = NULL;
         const Lease *lease;
         int r;
+
+        if (c->kind != SESSION_KIND_CPU)
+                (void)cgroup_path_of_process(c->facts->session.target_process, &cgroup);
 
         r = refusal_make_holders(c->manager, refusal);
         if (r < 0)
                 return r;
 
         TAILQ_FOREACH(lease, &c->manager->leases.all, link) {
-                bool of_owner = c->kind != SESSION_KIND_CPU && lease->owner->owner->pid == target;
+                bool of_owner = is_of_owner(c, lease->owner->owner, cgroup);
                 CpuSet cpus;
 
                 if (!lease_is_holding(lease))

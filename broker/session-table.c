@@ -12,6 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/cgroup.h"
+#include "util/clock.h"
+
+/* Thousands of leases may ask of each of thousands of targets at a time. */
+#define TARGET_LOOK_USEC USEC_PER_SEC
+
 #define DELETE       0x7f
 #define GOLDEN_RATIO UINT64_C(0x9e3779b97f4a7c15) /* 2^64 divided by it */
 #define BUCKET_BITS  10
@@ -103,6 +109,19 @@ SessionTarget *session_target_find(const SessionTable *table, pid_t process) {
         return NULL;
 }
 
+void session_target_look(SessionTarget *target) {
+        uint64_t now = clock_now_usec();
+        char *path = NULL;
+
+        if (target->cgroup_usec > 0 && now - target->cgroup_usec < TARGET_LOOK_USEC)
+                return;
+
+        (void)cgroup_path_of_process(target->process, &path); /* NULL: it is in none that counts */
+        free(target->cgroup);
+        target->cgroup = path;
+        target->cgroup_usec = now;
+}
+
 static int target_get(SessionTable *table, pid_t process, SessionTarget **ret_target) {
         SessionTarget *target = session_target_find(table, process);
 
@@ -124,6 +143,7 @@ static void target_put(SessionTarget *target) {
                 return;
 
         LIST_REMOVE(target, link);
+        free(target->cgroup);
         free(target);
 }
 

@@ -20,6 +20,8 @@ DEFINE_CLEANUP(Session *, session_free)
 Session *session_find(const SessionTable *table, const ArbiterSession *facts);
 /* The sessions of @process as a target, or NULL. */
 SessionTarget *session_target_find(const SessionTable *table, pid_t process);
+/* Has it say in which control group its process is, which may have moved since that was asked last. */
+void session_target_look(SessionTarget *target);
 /* Takes over @session on success; -ENOMEM. */
 int session_link(SessionTable *table, Session *session);
 /* From now on it is gone: freed, or in table->gone if that has to be told. */

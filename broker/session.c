@@ -298,8 +298,31 @@ void sessions_forget_instance(Manager *manager, const Instance *instance) {
                         session->instance = NULL;
 }
 
-void sessions_of_process(const Manager *manager, pid_t process, CpuSet *ret_cpus) {
-        const SessionTarget *target = session_target_find(&manager->sessions, process);
+bool session_is_of(const Session *session, const Owner *owner) {
+        SessionTarget *target = session->target;
 
-        *ret_cpus = target ? target->reach : CPUSET_NULL;
+        if (!target)
+                return false;
+        if (!owner->cgroup)
+                return target->process == owner->pid;
+
+        session_target_look(target);
+        return target->cgroup && cgroup_has_path(owner->cgroup, target->cgroup);
+}
+
+void sessions_of_owner(const Manager *manager, const Owner *owner, CpuSet *ret_cpus) {
+        CpuSet cpus = CPUSET_NULL;
+        const SessionTarget *target;
+        const Session *session;
+
+        if (owner->cgroup) {
+                TAILQ_FOREACH(session, &manager->sessions.all, link)
+                        if (session_is_of(session, owner))
+                                cpuset_or(&cpus, &session->reach);
+        } else {
+                target = session_target_find(&manager->sessions, owner->pid);
+                if (target)
+                        cpus = target->reach;
+        }
+        *ret_cpus = cpus;
 }

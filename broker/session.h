@@ -13,6 +13,7 @@
 #include <systemd/sd-event.h>
 
 #include "bpf/arbiter.h"
+#include "host/owner.h"
 #include "policy/instance.h"
 #include "policy/session.h"
 #include "util/cpuset.h"
@@ -44,10 +45,12 @@ typedef struct Session {
 struct SessionTarget {
         LIST_ENTRY(SessionTarget) link; /* SessionTable.by_process */
         pid_t process;
-        unsigned n;      /* sessions */
-        CpuSet reach;    /* of all of them */
-        CpuSet admitted; /* of those that the kernel has decided on */
-        CpuSet leased;   /* held by leases of this process that sessions stand against */
+        char *cgroup;         /* the control group that it is in, or NULL: as it was at */
+        uint64_t cgroup_usec; /* CLOCK_MONOTONIC; 0: nobody has asked yet */
+        unsigned n;           /* sessions */
+        CpuSet reach;         /* of all of them */
+        CpuSet admitted;      /* of those that the kernel has decided on */
+        CpuSet leased;        /* held by leases of this process that sessions stand against */
 };
 
 #define SESSION_BUCKETS 1024U
@@ -93,5 +96,8 @@ int sessions_read(Manager *manager, bool *ret_changed);
 void sessions_place(Manager *manager);
 /* @instance is about to be freed; sessions_place() follows. */
 void sessions_forget_instance(Manager *manager, const Instance *instance);
-/* Where task-bound sessions reach whose target is @process. */
-void sessions_of_process(const Manager *manager, pid_t process, CpuSet *ret_cpus);
+/* Where task-bound sessions reach whose target is @owner, or in it. */
+void sessions_of_owner(const Manager *manager, const Owner *owner, CpuSet *ret_cpus);
+/* Whether the target of a task-bound session is @owner, or in it: of a control group as it was within the
+ * last second. */
+bool session_is_of(const Session *session, const Owner *owner);

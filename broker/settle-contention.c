@@ -49,7 +49,7 @@ static const Session *find_session(Pass *pass, const Lease *lease, CpuSet *ret_c
         const Session *session;
 
         TAILQ_FOREACH(session, &pass->manager->sessions.all, link) {
-                bool of_owner = session->target && session->target->process == lease->owner->owner->pid;
+                bool of_owner = session_is_of(session, lease->owner->owner);
 
                 if (pass->naming_left == 0)
                         return NULL;
@@ -112,7 +112,7 @@ static const Lease *find_lease(Pass *pass, const Lease *lease) {
 /* The sentence that @lease is told of it; NULL without memory. */
 static char *name_lease(const Lease *lease, const Lease *other) {
         bool revoked = lease->state == LEASE_STATE_REVOKED;
-        char text[CPUSET_TEXT_MAX], *sentence;
+        char text[CPUSET_TEXT_MAX], owner[OWNER_TEXT_MAX], *sentence;
         CpuSet cpus = lease->cpus;
         int n;
 
@@ -122,12 +122,12 @@ static char *name_lease(const Lease *lease, const Lease *other) {
 
         cpuset_and(&cpus, &other->cpus);
         cpuset_format(&cpus, text, sizeof(text));
-        n = revoked ? asprintf(&sentence, "VM %s has an exclusive lease of CPUs %s (lease %s, pid %i)",
-                               other->request.vm, text, other->id, (int)other->owner->owner->pid)
+        owner_format_short(other->owner->owner, owner);
+        n = revoked ? asprintf(&sentence, "VM %s has an exclusive lease of CPUs %s (lease %s, %s)",
+                               other->request.vm, text, other->id, owner)
                     : asprintf(&sentence,
-                               "VM %s, whose lease is revoked, may go on profiling on CPUs %s (lease %s, pid "
-                               "%i)",
-                               other->request.vm, text, other->id, (int)other->owner->owner->pid);
+                               "VM %s, whose lease is revoked, may go on profiling on CPUs %s (lease %s, %s)",
+                               other->request.vm, text, other->id, owner);
         return n < 0 ? NULL : sentence;
 }
 
@@ -166,6 +166,32 @@ static void tell(Pass *pass, Lease *lease, bool by_lease, const CpuSet *by_sessi
         events_lease(pass->manager, lease, contended ? LEASE_CHANGE_CONTENDED : LEASE_CHANGE_UNCONTENDED);
 }
 
+/* Where sessions on the threads of the lease's owner reach, that the kernel has decided on. Their targets
+ * know from now on that it has the lease. */
+static void find_own(Pass *pass, const Lease *lease, CpuSet *ret_cpus) {
+        const Owner *owner = lease->owner->owner;
+        SessionTable *table = &pass->manager->sessions;
+        CpuSet cpus = CPUSET_NULL;
+        SessionTarget *target;
+        Session *session;
+
+        if (owner->cgroup) {
+                TAILQ_FOREACH(session, &table->all, link) {
+                        if (!session_is_of(session, owner))
+                                continue;
+                        cpuset_or(&cpus, &session->target->admitted);
+                        cpuset_or(&session->target->leased, &lease->cpus);
+                }
+        } else {
+                target = session_target_find(table, owner->pid);
+                if (target) {
+                        cpus = target->admitted;
+                        cpuset_or(&target->leased, &lease->cpus);
+                }
+        }
+        *ret_cpus = cpus;
+}
+
 static void settle_lease(Pass *pass, Lease *lease) {
         const CpuSet *exclusive = &pass->manager->model.occupancy.held[LEASE_MODE_EXCLUSIVE];
         LeaseMode mode = lease->request.policy.mode;
@@ -184,15 +210,12 @@ static void settle_lease(Pass *pass, Lease *lease) {
         }
 
         if (is_protected(lease) && pass->manager->sessions.n > 0) {
-                SessionTarget *target =
-                        session_target_find(&pass->manager->sessions, lease->owner->owner->pid);
-                CpuSet own = target ? target->admitted : CPUSET_NULL;
+                CpuSet own;
 
+                find_own(pass, lease, &own);
                 session_occupancy_conflicts(&pass->manager->sessions.admitted, mode, &own, &pass->guest_cpus,
                                             &by_sessions);
                 cpuset_and(&by_sessions, &lease->cpus);
-                if (target)
-                        cpuset_or(&target->leased, &lease->cpus);
         }
 
         if (is_protected(lease)) {

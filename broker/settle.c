@@ -41,6 +41,12 @@ static void settle_deadlines(Manager *manager, uint64_t now) {
                 if (lease->away_deadline_usec <= now)
                         lease_away_over(manager, lease);
         }
+
+        for (lease = LIST_FIRST(&manager->leases.unclaimed); lease; lease = next) {
+                next = LIST_NEXT(lease, unclaimed_link);
+                if (lease->unclaimed_deadline_usec <= now)
+                        lease_end(manager, lease, "no process came into its control group in time");
+        }
 }
 
 /* Ends a waiter with the first refusal. */
@@ -206,6 +212,9 @@ static uint64_t next_deadline(const Manager *manager, bool complete) {
         LIST_FOREACH(lease, &manager->leases.away, away_link)
                 if (lease->away_deadline_usec < next)
                         next = lease->away_deadline_usec;
+        LIST_FOREACH(lease, &manager->leases.unclaimed, unclaimed_link)
+                if (lease->unclaimed_deadline_usec < next)
+                        next = lease->unclaimed_deadline_usec;
 
         return next;
 }

@@ -51,6 +51,8 @@ int memlock_limit_read(const Owner *owner, MemlockLimit *ret_limit) {
         MemlockLimit limit;
         int r;
 
+        if (owner->pid <= 0) /* a control group; and to the kernel, whoever asks */
+                return MEMLOCK_E_NO_PROCESS;
         r = exchange(owner->pid, NULL, &limit);
         if (r == 0 && !owner_is_alive(owner))
                 r = MEMLOCK_E_NO_PROCESS;

@@ -268,11 +268,51 @@ int owner_new_peer(pid_t pid, uid_t uid, int pidfd, uint64_t accepted_boottime_u
         return 0;
 }
 
+/* As systemd-machined links machines to their units, for sd_pid_get_machine_name(). */
+static int read_machine_of_unit(const char *unit, char **ret_machine) {
+        static const char prefix[] = "/run/systemd/machines/unit:";
+        char path[sizeof(prefix) + NAME_MAX], target[NAME_MAX + 1];
+        ssize_t n;
+
+        if (strlen(unit) > NAME_MAX)
+                return 0;
+        (void)snprintf(path, sizeof(path), "%s%s", prefix, unit);
+        n = readlink(path, target, sizeof(target) - 1);
+        if (n <= 0)
+                return 0;
+
+        *ret_machine = strndup(target, (size_t)n);
+        return *ret_machine ? 0 : -ENOMEM;
+}
+
+int owner_new_cgroup(const char *path, Owner **ret_owner) {
+        _cleanup_(owner_freep) Owner *owner = calloc(1, sizeof(*owner));
+        int r;
+
+        if (!owner)
+                return -ENOMEM;
+        owner->pidfd = -1;
+
+        r = cgroup_new(path, &owner->cgroup);
+        if (r)
+                return r < 0 ? r : OWNER_E_NO_CGROUP;
+        owner->uid = owner->cgroup->uid;
+        r = cgroup_get_unit(path, &owner->unit);
+        if (r == 0 && owner->unit)
+                r = read_machine_of_unit(owner->unit, &owner->machine);
+        if (r < 0)
+                return r;
+
+        *ret_owner = steal_ptr(owner);
+        return 0;
+}
+
 Owner *owner_free(Owner *owner) {
         if (!owner)
                 return NULL;
 
         closep(&owner->pidfd);
+        cgroup_free(owner->cgroup);
         free(owner->unit);
         free(owner->machine);
         free(owner);
@@ -280,13 +320,36 @@ Owner *owner_free(Owner *owner) {
 }
 
 bool owner_is_alive(const Owner *owner) {
+        bool populated;
+
+        if (owner->cgroup)
+                return cgroup_read_populated(owner->cgroup, &populated) == 0;
+
         return ask_pidfd(owner->pidfd) == 0;
+}
+
+const char *owner_format_short(const Owner *owner, char text[static OWNER_TEXT_MAX]) {
+        if (owner->cgroup)
+                (void)snprintf(text, OWNER_TEXT_MAX, "cgroup %s", owner->cgroup->path);
+        else
+                (void)snprintf(text, OWNER_TEXT_MAX, "pid %i", (int)owner->pid);
+        return text;
+}
+
+const char *owner_format(const Owner *owner, char text[static OWNER_TEXT_MAX]) {
+        if (owner->cgroup)
+                return owner_format_short(owner, text);
+
+        (void)snprintf(text, OWNER_TEXT_MAX, "%s (pid %i)", owner->command, (int)owner->pid);
+        return text;
 }
 
 int owner_get_affinity(const Owner *owner, CpuSet *ret_cpus) {
         CpuSet cpus;
         int r;
 
+        if (owner->cgroup)
+                return OWNER_E_NO_PROCESS;
         r = thread_get_affinity(owner->pid, &cpus);
         if (r)
                 return r < 0 ? r : OWNER_E_NO_PROCESS;

@@ -44,6 +44,7 @@ struct spebroker_lease {
         bool restart_required;
         struct json_object *owner;
         int64_t owner_pid;
+        const char *owner_cgroup;
         int64_t owner_uid;
         int64_t since_usec;
         int64_t remaining_usec;
@@ -86,6 +87,7 @@ static const Field memlock_fields[] = {
 
 static const Field owner_fields[] = {
         FIELD_RANGE_OR_NULL("pid", struct spebroker_lease, owner_pid, 0, INT_MAX),
+        FIELD_OR_NULL("cgroup", FIELD_STRING, struct spebroker_lease, owner_cgroup),
         FIELD_RANGE("uid", struct spebroker_lease, owner_uid, 0, UINT32_MAX),
 };
 
@@ -304,6 +306,10 @@ bool spebroker_lease_is_restart_required(const struct spebroker_lease *lease) {
 
 pid_t spebroker_lease_get_owner_pid(const struct spebroker_lease *lease) {
         return (pid_t)lease->owner_pid;
+}
+
+const char *spebroker_lease_get_owner_cgroup(const struct spebroker_lease *lease) {
+        return lease->owner_cgroup;
 }
 
 int64_t spebroker_lease_get_owner_uid(const struct spebroker_lease *lease) {

@@ -23,6 +23,7 @@ struct spebroker_request {
         bool exact;
         enum spebroker_mode mode;
         pid_t pid; /* 0: not set */
+        char *cgroup;
         char *request_id;
 };
 
@@ -60,6 +61,7 @@ struct spebroker_request *spebroker_request_unref(struct spebroker_request *requ
         free(request->vm);
         free(request->cpus);
         free(request->instance);
+        free(request->cgroup);
         free(request->request_id);
         free(request);
         return NULL;
@@ -135,6 +137,10 @@ int spebroker_request_set_pid(struct spebroker_request *request, pid_t pid) {
         return 0;
 }
 
+int spebroker_request_set_cgroup(struct spebroker_request *request, const char *path) {
+        return set_string(&request->cgroup, path);
+}
+
 int spebroker_request_set_request_id(struct spebroker_request *request, const char *id) {
         return set_string(&request->request_id, id);
 }
@@ -148,6 +154,8 @@ static int copy_strings(const struct spebroker_request *request, struct spebroke
                 r = set_string(&copy->cpus, request->cpus);
         if (r == 0)
                 r = set_string(&copy->instance, request->instance);
+        if (r == 0)
+                r = set_string(&copy->cgroup, request->cgroup);
         if (r == 0)
                 r = set_string(&copy->request_id, request->request_id);
         return r;
@@ -186,7 +194,8 @@ static bool string_equal(const char *a, const char *b) {
 bool request_asks_as(const struct spebroker_request *a, const struct spebroker_request *b) {
         return a->vcpus == b->vcpus && string_equal(a->vm, b->vm) && string_equal(a->cpus, b->cpus) &&
                string_equal(a->instance, b->instance) && a->buffer_size == b->buffer_size &&
-               a->exact == b->exact && a->mode == b->mode && a->pid == b->pid;
+               a->exact == b->exact && a->mode == b->mode && a->pid == b->pid &&
+               string_equal(a->cgroup, b->cgroup);
 }
 
 bool request_has_id(const struct spebroker_request *request) {
@@ -211,6 +220,7 @@ void request_write(const struct spebroker_request *request, JsonWriter *writer) 
         write_string(writer, "mode", mode_words[request->mode]);
         if (request->pid > 0)
                 json_write_int(writer, "pid", request->pid);
+        write_string(writer, "cgroup", request->cgroup);
         write_string(writer, "requestId", request->request_id);
         json_write_object_end(writer);
 }

@@ -40,6 +40,7 @@ static const Option options[_OPTION_MAX] = {
         [OPTION_EXACT] = {"exact", 0, NULL, NULL, "this buffer size or none"},
         [OPTION_MODE] = {"mode", 0, "MODE", NULL, "exclusive, guest or shared"},
         [OPTION_PID] = {"pid", 0, "PID", NULL, "the process, by its id"},
+        [OPTION_CGROUP] = {"cgroup", 0, "PATH", NULL, "the control group, as in 0::PATH of /proc/PID/cgroup"},
         [OPTION_WAIT_TIME] = {"wait", 0, "TIME", "waitUSec", "wait that long while others are in the way"},
         [OPTION_WAIT] = {"wait", 0, NULL, NULL, "wait until nothing is in the way"},
         [OPTION_RUNTIME] = {"runtime", 0, NULL, NULL, "until reboot"},

@@ -27,6 +27,7 @@ typedef enum OptionId {
         OPTION_EXACT,
         OPTION_MODE,
         OPTION_PID,
+        OPTION_CGROUP,
         OPTION_WAIT_TIME, /* --wait TIME */
         OPTION_WAIT,      /* --wait */
         OPTION_RUNTIME,
@@ -56,6 +57,7 @@ typedef struct Arguments {
         const char *cpus; /* a cpulist that parses and is not empty */
         const char *instance;
         const char *mode;
+        const char *cgroup;
         const char *reason;
         const char *require; /* a level */
         uint64_t vcpus;

@@ -25,7 +25,7 @@ _speadm() {
         --instance) words=$("${ask[@]}" --no-legend list 2>/dev/null | awk '{ print $1 }') ;;
         --mode) words='exclusive guest shared' ;;
         --require) words='enforce reserve observe none' ;;
-        --vm | --vcpus | --cpus | --buffer | --pid | --for | --grace | --reason | --limit) return ;;
+        --vm | --vcpus | --cpus | --buffer | --pid | --cgroup | --for | --grace | --reason | --limit) return ;;
         *)
                 if [[ ! $verb && $word == -* ]]; then
                         words='--socket --json --no-legend --help --version'

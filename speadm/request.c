@@ -33,6 +33,8 @@ void request_write(JsonWriter *writer, const Arguments *arguments, const char *i
                 json_write_string(writer, "mode", arguments->mode);
         if (arguments_has(arguments, OPTION_PID))
                 json_write_int(writer, "pid", (int64_t)arguments->pid);
+        if (arguments->cgroup)
+                json_write_string(writer, "cgroup", arguments->cgroup);
         if (id)
                 json_write_string(writer, "requestId", id);
         json_write_object_end(writer);

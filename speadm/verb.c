@@ -69,7 +69,7 @@ static const Verb verbs[] = {
                         "refusal.\n"
                         "Prints every reason against it, and the nearest request that would be granted.",
                 .run = verb_query,
-                .options = DEMAND | OPTION_BIT(OPTION_PID),
+                .options = DEMAND | OPTION_BIT(OPTION_PID) | OPTION_BIT(OPTION_CGROUP),
         },
         {
                 .name = "assign",

@@ -113,7 +113,8 @@ static void add_lease(Table *table, const struct json_object *lease) {
                           ? text_duration(field_unsigned(lease, "remainingUSec"), left)
                           : NULL);
         set_int_or_none(table, COLUMN_PID, owner, "pid");
-        table_set(table, COLUMN_COMMAND, field_string(owner, "command"));
+        /* A control group has no one command. */
+        table_set(table, COLUMN_COMMAND, field_string(owner, "command") ?: field_string(owner, "cgroup"));
 }
 
 /* Sentences below the table: why they are as they are. */

@@ -176,6 +176,14 @@ int spebroker_request_set_mode(struct spebroker_request *request, enum spebroker
 int spebroker_request_set_pid(struct spebroker_request *request, pid_t pid);
 
 /*
+ * In place of a process, the control group (cgroup2) that shall own the lease, as in the line "0::PATH" of
+ * /proc/PID/cgroup: all processes in it or below it, also those that come later. For a VMM that forks, or
+ * that is started in it after the lease was taken. Its directory must be the caller's user's, for
+ * orchestrators anybody's.
+ */
+int spebroker_request_set_cgroup(struct spebroker_request *request, const char *path);
+
+/*
  * 1 to 64 bytes: acquiring again with it gives the same lease, so that a lost answer does no harm. With
  * spebroker_set_reconnect() the library makes one for each acquiring, and has the same one again where a
  * context acquires the same after SPEBROKER_OUTCOME_UNKNOWN or SPEBROKER_TIMEOUT.
@@ -383,10 +391,12 @@ bool spebroker_lease_is_misplaced(const struct spebroker_lease *lease);
 bool spebroker_lease_is_restart_required(const struct spebroker_lease *lease);
 
 /*
- * The process that the lease belongs to, and its user. The pid is -1 where no one process holds it, and may
- * mean another process once the lease has ended.
+ * The process that the lease belongs to, or the control group, and its user. The pid is -1 where no one
+ * process holds it, and may mean another process once the lease has ended; the control group is NULL where
+ * one process does.
  */
 pid_t spebroker_lease_get_owner_pid(const struct spebroker_lease *lease);
+const char *spebroker_lease_get_owner_cgroup(const struct spebroker_lease *lease);
 int64_t spebroker_lease_get_owner_uid(const struct spebroker_lease *lease);
 
 /* When it was granted (queued: asked for), in microseconds of CLOCK_REALTIME. */

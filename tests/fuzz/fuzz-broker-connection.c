@@ -390,7 +390,7 @@ static void check_idle(void) {
         char path[sizeof(fuzz.path) + sizeof(LEASE_STORE_PATH)];
 
         assert(manager->leases.n == 0 && manager->leases.n_revoked == 0);
-        assert(!manager->owners.by_pid);
+        assert(!manager->owners.by_key);
         assert(!manager->model.ledger.users && !manager->model.ledger.vms);
         assert(LIST_EMPTY(&manager->leases.unsaved));
         (void)snprintf(path, sizeof(path), "%s/" LEASE_STORE_PATH, fuzz.path);

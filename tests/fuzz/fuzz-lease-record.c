@@ -27,7 +27,10 @@ static void check(const LeaseRecord *record) {
         sample_require(policy->vcpus >= 1 && policy->vcpus <= REQUEST_VCPUS_MAX);
         sample_require(policy->has_cpus != cpuset_is_empty(&policy->cpus));
         sample_require(policy->has_affinity != cpuset_is_empty(&policy->affinity));
-        sample_require(record->owner.pid > 0);
+        sample_require((record->owner.pid > 0) == !record->owner.cgroup);
+        sample_require(!record->owner.cgroup ||
+                       (request_cgroup_is_valid(record->owner.cgroup) && record->owner.cgroup_id > 0));
+        sample_require(record->owner.cgroup || record->owner.unclaimed_deadline_usec == UINT64_MAX);
         sample_require(record->state == LEASE_STATE_GRANTED || record->state == LEASE_STATE_REVOKING ||
                        record->state == LEASE_STATE_REVOKED);
         sample_require(record->state != LEASE_STATE_GRANTED || (!ends && !record->kill));

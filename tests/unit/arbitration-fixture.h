@@ -82,11 +82,11 @@ _unused_ static ArbiterSession on_thread(pid_t pid, unsigned cpu) {
         } while (0)
 
 /* Where sessions on @process's threads are refused. */
-_unused_ static void assert_owner(pid_t process, const char *text) {
+_unused_ static void assert_owner(ArbiterOwner process, const char *text) {
         CpuSet cpus = CPUSET_NULL;
 
         for (size_t i = 0; i < fake_arbiter.n_owners; i++)
-                if (fake_arbiter.owners[i].process == process)
+                if (fake_arbiter.owners[i].owner == process)
                         cpus = fake_arbiter.owners[i].cpus;
         assert_cpus(&cpus, text);
 }

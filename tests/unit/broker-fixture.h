@@ -424,7 +424,7 @@ _unused_ static void assert_idle(const Broker *broker) {
         assert_int_equal(manager->leases.n_revoked, 0);
         for (size_t i = 0; i < ELEMENTS_OF(manager->leases.by_id); i++)
                 assert_true(LIST_EMPTY(&manager->leases.by_id[i]));
-        assert_null(manager->owners.by_pid);
+        assert_null(manager->owners.by_key);
         assert_true(LIST_EMPTY(&manager->leases.revoking));
         assert_int_equal(manager->model.ledger.total.bytes, 0);
         assert_null(manager->model.ledger.users);

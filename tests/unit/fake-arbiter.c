@@ -131,7 +131,7 @@ static bool is_closed(const ArbiterSession *wanted, const CpuSet *affinity, Arbi
 
         *ret_cause = ARBITER_CAUSE_OWNER;
         for (size_t i = 0; i < fake->n_owners; i++)
-                if (fake->owners[i].process == wanted->target_process &&
+                if (fake->owners[i].owner == (ArbiterOwner)wanted->target_process &&
                     cpuset_intersects(&reach, &fake->owners[i].cpus))
                         return true;
         return false;
@@ -282,11 +282,11 @@ void arbiter_close(Arbiter *arbiter, const ArbiterClosed *closed) {
                 fake_arbiter.closed_fn();
 }
 
-int arbiter_close_owner(_unused_ Arbiter *arbiter, pid_t process, const CpuSet *cpus) {
+int arbiter_close_owner(_unused_ Arbiter *arbiter, ArbiterOwner owner, const CpuSet *cpus) {
         FakeArbiter *fake = &fake_arbiter;
         size_t i = 0;
 
-        while (i < fake->n_owners && fake->owners[i].process != process)
+        while (i < fake->n_owners && fake->owners[i].owner != owner)
                 i++;
         if (cpuset_is_empty(cpus)) {
                 if (i < fake->n_owners)
@@ -297,7 +297,7 @@ int arbiter_close_owner(_unused_ Arbiter *arbiter, pid_t process, const CpuSet *
         if (i == FAKE_OWNERS_MAX)
                 return -E2BIG;
 
-        fake->owners[i] = (FakeOwner){process, *cpus};
+        fake->owners[i] = (FakeOwner){owner, *cpus};
         if (i == fake->n_owners)
                 fake->n_owners++;
         tell_change();
@@ -309,7 +309,7 @@ int arbiter_open_owners(_unused_ Arbiter *arbiter, ArbiterStaysFn stays, void *u
         size_t n = 0;
 
         for (size_t i = 0; i < fake->n_owners; i++)
-                if (stays(fake->owners[i].process, userdata))
+                if (stays(fake->owners[i].owner, userdata))
                         fake->owners[n++] = fake->owners[i];
         fake->n_owners = n;
         tell_change();

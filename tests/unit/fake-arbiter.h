@@ -13,7 +13,7 @@
 #define FAKE_HOLDERS_MAX 16U
 
 typedef struct FakeOwner {
-        pid_t process;
+        ArbiterOwner owner;
         CpuSet cpus;
 } FakeOwner;
 

@@ -25,7 +25,8 @@
 
 typedef struct Sample {
         Manager manager;
-        Owner process;
+        Owner process; /* or what stands in its place */
+        Cgroup *cgroup;
         LeaseOwner owner;
         Instance instance;
         Lease lease;
@@ -89,6 +90,7 @@ static inline Sample *sample_new(void) {
                 .since_usec = 1700000000000000,
                 .deadline_usec = UINT64_MAX,
                 .away_deadline_usec = UINT64_MAX,
+                .unclaimed_deadline_usec = UINT64_MAX,
                 .grace_usec = 10000000,
         };
         lease->request.policy.vm = lease->request.vm;
@@ -96,10 +98,24 @@ static inline Sample *sample_new(void) {
         return sample;
 }
 
+/* Has it belong to a control group. */
+static inline void sample_set_cgroup(Sample *sample, const char *path, uint64_t id, uint64_t deadline_usec) {
+        free(sample->cgroup);
+        sample->cgroup = calloc(1, sizeof(*sample->cgroup) + strlen(path) + 1);
+        sample_require(sample->cgroup);
+        memcpy(sample->cgroup->path, path, strlen(path) + 1);
+        sample->cgroup->id = id;
+        sample->process.pid = 0;
+        sample->process.start_time = 0;
+        sample->process.cgroup = sample->cgroup;
+        sample->lease.unclaimed_deadline_usec = deadline_usec;
+}
+
 static inline Sample *sample_free(Sample *sample) {
         lease_request_deinit(&sample->lease.request);
         free(sample->lease.reason);
         json_object_put(sample->lease.unknown);
+        free(sample->cgroup);
         sd_event_unref(sample->manager.event);
         free(sample);
         return NULL;
@@ -114,6 +130,7 @@ static inline void sample_become(Sample *sample, LeaseRecord *record) {
         free(lease->reason);
         json_object_put(lease->unknown);
 
+        sample->process.cgroup = NULL;
         sample->process.pid = record->owner.pid;
         sample->process.start_time = record->owner.start_time;
         sample->process.uid = record->owner.uid;
@@ -133,6 +150,7 @@ static inline void sample_become(Sample *sample, LeaseRecord *record) {
                 .since_usec = record->since_usec,
                 .deadline_usec = record->deadline_usec,
                 .away_deadline_usec = record->away_deadline_usec,
+                .unclaimed_deadline_usec = record->owner.unclaimed_deadline_usec,
                 .grace_usec = record->grace_usec,
                 .barred = record->barred,
                 .kill = record->kill,
@@ -144,6 +162,10 @@ static inline void sample_become(Sample *sample, LeaseRecord *record) {
         sample->owner.memlock = (Memlock){.known = record->has_memlock, .base = record->memlock};
         strcpy(lease->id, record->id);
         strcpy(lease->instance_name, record->instance_name);
+        if (record->owner.cgroup)
+                sample_set_cgroup(sample, record->owner.cgroup, record->owner.cgroup_id,
+                                  record->owner.unclaimed_deadline_usec);
+        free(record->owner.cgroup);
         *record = LEASE_RECORD_NULL;
 }
 

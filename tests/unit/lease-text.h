@@ -119,6 +119,12 @@ _unused_ static void assert_same(const LeaseRecord *record, const Sample *sample
         assert_int_equal(record->owner.pid, sample->process.pid);
         assert_int_equal(record->owner.start_time, sample->process.start_time);
         assert_int_equal(record->owner.uid, sample->process.uid);
+        assert_int_equal(record->owner.unclaimed_deadline_usec, lease->unclaimed_deadline_usec);
+        assert_true(!record->owner.cgroup == !sample->process.cgroup);
+        if (record->owner.cgroup) {
+                assert_string_equal(record->owner.cgroup, sample->process.cgroup->path);
+                assert_int_equal(record->owner.cgroup_id, sample->process.cgroup->id);
+        }
         assert_int_equal(record->state, lease->state);
         assert_true(!record->reason == !lease->reason);
         if (lease->reason)

@@ -19,6 +19,8 @@
         "its VM may go on profiling on CPUs 0-3,8 until it ends, since KVM cannot switch a guest's SPE " \
         "off: "
 
+#define UNCLAIMED "no process is in its control group yet: it ends unless one comes in time"
+
 static Lease lease_of(LeaseState state, const char *reason) {
         Lease lease = {.state = state, .reason = (char *)reason, .deadline_usec = UINT64_MAX};
 
@@ -63,14 +65,35 @@ static void test_granted(void **state) {
         assert_explained(&lease, "c");
 }
 
-static void test_revoking(void **state) {
-        Lease lease = lease_of(LEASE_STATE_REVOKING, "a");
+/* All that can be said at once, in one order. */
+static void test_unclaimed(void **state) {
+        Lease lease = lease_of(LEASE_STATE_REVOKED, "a");
 
         (void)state;
+        lease.unclaimed_linked = true;
+        lease.contention = (char *)"b";
+        lease.contention_by_lease = (char *)"c";
+        assert_explained(&lease, "a; " UNCLAIMED "; " GOES_ON "'speadm revoke --kill' ends it; b; c");
+        lease = lease_of(LEASE_STATE_GRANTED, NULL);
+        lease.unclaimed_linked = true;
+        assert_explained(&lease, UNCLAIMED);
+}
+
+static void test_revoking(void **state) {
+        Lease lease = lease_of(LEASE_STATE_REVOKING, "a");
+        Cgroup *cgroup = calloc(1, sizeof(*cgroup));
+        Owner process = {.pid = 1}, group = {.cgroup = cgroup};
+        LeaseOwner owner = {.owner = &process};
+
+        (void)state;
+        lease.owner = &owner;
         lease.deadline_usec = 1;
         assert_explained(&lease, "a");
         lease.kill = true;
         assert_explained(&lease, "a; its process is killed when the time is over");
+        owner.owner = &group;
+        assert_explained(&lease, "a; the processes of its control group are killed when the time is over");
+        free(cgroup);
 }
 
 static void test_revoked(void **state) {
@@ -115,9 +138,10 @@ static void test_ended(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_nothing),  cmocka_unit_test(test_granted),
-                cmocka_unit_test(test_revoking), cmocka_unit_test(test_revoked),
-                cmocka_unit_test(test_killed),   cmocka_unit_test(test_ended),
+                cmocka_unit_test(test_nothing),   cmocka_unit_test(test_granted),
+                cmocka_unit_test(test_unclaimed), cmocka_unit_test(test_revoking),
+                cmocka_unit_test(test_revoked),   cmocka_unit_test(test_killed),
+                cmocka_unit_test(test_ended),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

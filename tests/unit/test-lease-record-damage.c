@@ -19,7 +19,7 @@ static void test_head(_unused_ void **state) {
 
         for (const char *const *text = (const char *const[]){"null", "[]", "1", "\"\"", NULL}; *text; text++)
                 assert_text_bad(*text, "not an object");
-        for (const char *const *text = (const char *const[]){"{}", "{\"version\":2}", "{\"version\":1.0}",
+        for (const char *const *text = (const char *const[]){"{}", "{\"version\":0}", "{\"version\":3}", "{\"version\":1.0}",
                                                              "{\"version\":\"1\"}", NULL};
              *text; text++)
                 assert_text_bad(*text, "of another version");

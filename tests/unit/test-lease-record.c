@@ -68,6 +68,50 @@ static void test_revoked(_unused_ void **state) {
         assert_round_trip(sample);
 }
 
+static void test_cgroup(_unused_ void **state) {
+        char longest[CGROUP_PATH_MAX + 1] = "/";
+        _cleanup_(sample_freep) Sample *sample = sample_new();
+
+        sample_set_cgroup(sample, "/a.slice/b \"c\".scope", 4711, UINT64_MAX);
+        assert_round_trip(sample);
+        sample_set_cgroup(sample, "/a", INT64_MAX, 79);
+        assert_round_trip(sample);
+
+        memset(longest + 1, '"', CGROUP_PATH_MAX - 1);
+        sample_set_cgroup(sample, longest, 1, UINT64_MAX);
+        assert_round_trip(sample);
+}
+
+/* Each version has its own members of who owns it, and no others. */
+static void test_cgroup_values(_unused_ void **state) {
+        static const char *const bad_paths[] = {"null",  "1",       "\"\"",         "\"/\"",
+                                                "\"a\"", "\"/..\"", "\"/a\\u0007\""};
+        _cleanup_(sample_freep) Sample *sample = sample_new();
+        _cleanup_(json_object_putp) struct json_object *process = sample_json(sample), *group = NULL;
+
+        sample_set_cgroup(sample, "/a", 7, 79);
+        for (size_t i = 0; i < ELEMENTS_OF(bad_paths); i++)
+                try_value(sample, "/owner/cgroup", bad_paths[i], false);
+        try_value(sample, "/owner/cgroup", "\"/b/c\"", true);
+        try_value(sample, "/owner/cgroupId", "0", false);
+        try_value(sample, "/owner/cgroupId", "-1", false);
+        try_value(sample, "/owner/cgroupId", "null", false);
+        try_value(sample, "/owner/cgroupId", "1", true);
+        try_value(sample, "/owner/unclaimedUSec", "-1", false);
+        try_value(sample, "/owner/unclaimedUSec", NULL, false);
+        try_value(sample, "/owner/unclaimedUSec", "null", true);
+        try_value(sample, "/owner/uid", "-1", false);
+
+        group = sample_json(sample);
+        edit(group, "/owner/pid", "1");
+        assert_bad(group, "owner has members that are unknown");
+        edit(group, "/owner/pid", NULL);
+        edit(group, "/version", "1");
+        assert_bad(group, "owner.pid is missing, or not what it can be");
+        edit(process, "/version", "2");
+        assert_bad(process, "owner.cgroup is missing, or not what it can be");
+}
+
 /* As little, and as much, as there can be. */
 static void test_extremes(_unused_ void **state) {
         _cleanup_(sample_freep) Sample *sample = sample_new();
@@ -360,7 +404,8 @@ static void test_longest(_unused_ void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_granted),        cmocka_unit_test(test_revoking),
-                cmocka_unit_test(test_revoked),        cmocka_unit_test(test_extremes),
+                cmocka_unit_test(test_revoked),        cmocka_unit_test(test_cgroup),
+                cmocka_unit_test(test_cgroup_values),  cmocka_unit_test(test_extremes),
                 cmocka_unit_test(test_late),           cmocka_unit_test(test_format),
                 cmocka_unit_test(test_members),        cmocka_unit_test(test_sections),
                 cmocka_unit_test(test_contradictions), cmocka_unit_test(test_longest),

@@ -54,9 +54,13 @@ static void test_owner(_unused_ void **state) {
                 int r;
                 pid_t pid;
                 int64_t uid;
+                const char *cgroup;
         } cases[] = {
                 {"{\"pid\":7,\"uid\":4294967295}", 0, 7, UINT32_MAX},
-                {"{\"pid\":null,\"uid\":5}", 0, -1, 5},
+                {"{\"pid\":null,\"uid\":5}", 0, -1, 5}, /* of a broker that is older */
+                {"{\"pid\":7,\"cgroup\":null,\"uid\":5}", 0, 7, 5},
+                {"{\"pid\":null,\"cgroup\":\"/a\",\"uid\":5}", 0, -1, 5, "/a"},
+                {"{\"pid\":null,\"cgroup\":5,\"uid\":5}", -EPROTO, 0, 0},
                 {"{\"pid\":2147483648,\"uid\":5}", -EPROTO, 0, 0},
                 {"{\"pid\":-1,\"uid\":5}", -EPROTO, 0, 0},
                 {"{\"pid\":7,\"uid\":4294967296}", -EPROTO, 0, 0},
@@ -76,6 +80,10 @@ static void test_owner(_unused_ void **state) {
                         continue;
                 assert_int_equal(spebroker_lease_get_owner_pid(lease), cases[i].pid);
                 assert_int_equal(spebroker_lease_get_owner_uid(lease), cases[i].uid);
+                if (cases[i].cgroup)
+                        assert_string_equal(spebroker_lease_get_owner_cgroup(lease), cases[i].cgroup);
+                else
+                        assert_null(spebroker_lease_get_owner_cgroup(lease));
         }
 }
 
@@ -172,12 +180,15 @@ static void test_request(_unused_ void **state) {
         spebroker_request_set_exact(request, true);
         assert_int_equal(spebroker_request_set_mode(request, SPEBROKER_MODE_EXCLUSIVE), 0);
         assert_int_equal(spebroker_request_set_pid(request, 17), 0);
+        assert_int_equal(spebroker_request_set_cgroup(request, "/a"), 0);
         assert_int_equal(spebroker_request_set_request_id(request, "r"), 0);
         assert_written(request,
                        "{\"request\":{\"vm\":\"\xc3\xa4 \\\"b\\\"\",\"vcpus\":4,\"cpus\":\"0-3\","
                        "\"instance\":\"arm_spe_0\",\"bufferSize\":9223372036854775807,\"exact\":true,"
-                       "\"mode\":\"exclusive\",\"pid\":17,\"requestId\":\"r\"}}");
+                       "\"mode\":\"exclusive\",\"pid\":17,\"cgroup\":\"/a\",\"requestId\":\"r\"}}");
         assert_copied(request, true);
+        assert_int_equal(spebroker_request_set_cgroup(request, "\xff"), -EINVAL);
+        assert_int_equal(spebroker_request_set_cgroup(request, NULL), 0);
 
         /* What is refused leaves what was set. */
         assert_int_equal(spebroker_request_set_vm(request, "\xff"), -EINVAL);

@@ -76,13 +76,13 @@ static void test_affinity(void **state) {
 
         open_event(broker, -1, child);
         child_kill(child);
-        sessions_of_process(broker->manager, child, &reach);
+        sessions_of_owner(broker->manager, &(const Owner){.pid = child}, &reach);
         assert_false(cpuset_is_empty(&reach));
 
         broker->manager->sessions.look_usec = 0;
         assert_int_equal(sessions_read(broker->manager, &changed), 0);
         assert_true(changed);
-        sessions_of_process(broker->manager, child, &reach);
+        sessions_of_owner(broker->manager, &(const Owner){.pid = child}, &reach);
         assert_true(cpuset_is_empty(&reach));
         assert_text(list_sessions(client), "/0/cpus", "");
 

@@ -129,12 +129,21 @@ static void do_close(Arbiter *arbiter, const char *cpu_wide, const char *task_bo
         (void)printf("{}\n");
 }
 
-static void do_owner(Arbiter *arbiter, const char *process, const char *text) {
+/* "PID", or "cgroup:ID". */
+static ArbiterOwner parse_owner(const char *text) {
+        static const char prefix[] = "cgroup:";
+        size_t n = strlen(prefix);
+
+        return text && strncmp(text, prefix, n) == 0 ? ARBITER_OWNER_CGROUP(number(text + n))
+                                                     : (ArbiterOwner)number(text);
+}
+
+static void do_owner(Arbiter *arbiter, const char *owner, const char *text) {
         CpuSet cpus;
         int r;
 
         parse_cpus(text, &cpus);
-        r = arbiter_close_owner(arbiter, (pid_t)number(process), &cpus);
+        r = arbiter_close_owner(arbiter, parse_owner(owner), &cpus);
         if (r < 0)
                 fail("owner", r);
         else

@@ -406,6 +406,38 @@ class TestRefused(ArbiterCase):
         self.arbiter.say("owner", owner, "-")
         self.allowed(self.first, pid=owner)
 
+    def test_owner_cgroup(self):
+        """Whoever is in it or below it when the event is opened: what its processes start is in it too."""
+        root = pathlib.Path("/sys/fs/cgroup", f"spe-broker-{os.getpid()}")
+        inner, beside = root / "vcpus" / "0", root.with_name(root.name + "-2")
+        for path in (root, root / "vcpus", inner, beside):
+            path.mkdir()
+            self.addCleanup(path.rmdir)
+        owner, _ = self.child(lambda: "")
+        self.arbiter.say("owner", f"cgroup:{root.stat().st_ino}", "0")
+        self.allowed(self.first, pid=owner)
+        for path in (inner, root, root / "vcpus"):
+            (path / "cgroup.procs").write_text(str(owner))
+            self.assertEqual(self.refused("owner", self.first, pid=owner)["session"]["process"], owner)
+            self.allowed(self.first, pid=owner, cpu=1)
+        self.allowed(self.first, pid=0)
+        (beside / "cgroup.procs").write_text(str(owner))
+        self.allowed(self.first, pid=owner)
+        # A lease of a group within, elsewhere, does not hide that of the outer one.
+        (inner / "cgroup.procs").write_text(str(owner))
+        self.arbiter.say("owner", f"cgroup:{inner.stat().st_ino}", "1")
+        self.refused("owner", self.first, pid=owner, cpu=0)
+        self.refused("owner", self.first, pid=owner, cpu=1)
+        # Nor does one of the process itself.
+        self.arbiter.say("owner", owner, "2")
+        self.refused("owner", self.first, pid=owner, cpu=0)
+        self.arbiter.say("owner", f"cgroup:{inner.stat().st_ino}", "-")
+        self.allowed(self.first, pid=owner, cpu=1)
+        self.arbiter.say("owner", f"cgroup:{root.stat().st_ino}", "-")
+        self.arbiter.say("owner", owner, "-")
+        self.allowed(self.first, pid=owner)
+        self.kill(owner)
+
     def test_group_and_thread(self):
         self.arbiter.close_cpus("-", "0-3")
         leader = self.hold(perf.SOFTWARE, pid=0, config=perf.DUMMY)

@@ -236,6 +236,7 @@ ACTIONS = {
     "write-tmp": lambda: create("/tmp/spe-broker-probe"),
     "write-sysctl": lambda: overwrite("/proc/sys/kernel/domainname"),
     "make-cgroup": lambda: os.mkdir("/sys/fs/cgroup/spe-broker-probe") or os.rmdir("/sys/fs/cgroup/spe-broker-probe"),
+    "read-cgroup": lambda: read("/sys/fs/cgroup/init.scope/cgroup.events"),
     "read-home": lambda: read("/home/spe-broker-probe"),
     "read-root-home": lambda: read("/root/spe-broker-probe"),
     "read-others-tmp": lambda: read("/tmp/spe-broker-probe-file"),

@@ -224,6 +224,28 @@ class TestAccess(TestCase):
         speadm("revoke", "--kill", "--grace", "0", vmm.lease)
         self.assertIn(vmm.process.wait(system.DEADLINE), (-signal.SIGTERM, -signal.SIGKILL))
 
+    def test_control_group(self):
+        """It is read where nothing is writable: who is in it, and when the last one has left; and all of it is killed."""
+        scope = f"spe-broker-test-{os.getpid()}"
+        sleeper = subprocess.Popen(["systemd-run", "--quiet", "--scope", "--unit", scope, "sleep", "infinity"])
+        self.addCleanup(sleeper.wait)
+        self.addCleanup(sleeper.kill)
+        group = f"/system.slice/{scope}.scope"
+        processes = pathlib.Path(f"/sys/fs/cgroup{group}/cgroup.procs")
+        system.wait_until(lambda: processes.exists() and str(sleeper.pid) in processes.read_text().split(), "the scope")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(system.DEADLINE)
+            client.connect(str(ADDRESS))
+            request = {"vcpus": 1, "cgroup": group}
+            client.sendall(json.dumps({"method": "io.spebroker.Broker.Acquire",
+                                       "parameters": {"request": request}}).encode() + b"\0")
+            lease = json.loads(client.recv(65536)[:-1])["parameters"]["lease"]
+        self.assertEqual((lease["vm"], lease["vmOrigin"], lease["owner"]["cgroup"], lease["reason"]),
+                         (f"{scope}.scope", "unit", group, None))
+        speadm("revoke", "--kill", "--grace", "0", lease["leaseId"])
+        self.assertEqual(sleeper.wait(system.DEADLINE), -signal.SIGTERM)
+        system.wait_until(lambda: not leases(), "the lease ends with the last process")
+
 
     def test_raise_the_limit(self):
         """CAP_SYS_RESOURCE: so is the limit that follows its lease."""
