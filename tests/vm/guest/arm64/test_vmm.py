@@ -25,6 +25,8 @@ NUMBERS = {  # KVM_CAP_ARM_PMU_V3, KVM_ARM_VCPU_PMU_V3, KVM_ARM_VCPU_PMU_V3_CTRL
     "AttributeInit": 1,
 }
 VCPUS, TICKS = 2, 3
+LSM = pathlib.Path("/sys/kernel/security/lsm")
+GATE = LSM.exists() and "bpf" in LSM.read_text().split(",") and machine.RELEASE >= (6, 4)
 HOUR = 3600 * 1000 * 1000
 
 
@@ -120,6 +122,18 @@ class TestVmm(harness.TestCase):
         lines = self.end(self.spawn(broker.socket_path, "web", "0-3", TICKS))
         self.assertRegex(lines[0], "^no SPE: .*assigned to host")
         self.assertEqual(lines[1:], ["the guest runs without SPE"])
+
+    @unittest.skipUnless(GATE, "the kernel has no such hook")
+    def test_gate(self):
+        """Who has a lease passes; whose lease is another broker's does not, and says what it met with."""
+        gatekeeper = self.host("[Arbitration]\nLevel=none\nGate=enforce\n" + numbers())
+        self.assertEqual(gatekeeper.call("Describe")["host"]["gate"], "enforce")
+        lines = self.end(self.spawn(gatekeeper.socket_path, "web", "0-3", TICKS))
+        self.assertEqual(lines[0], "the guest runs with SPE", lines)
+        self.without(self.host(numbers()), "The broker's gate refuses it: .* \\(KVM_SET_DEVICE_ATTR of SPE's interrupt, "
+                                           "21: Permission denied\\)\\. See speadm refusals")
+        refusals = gatekeeper.call("ListRefusals")["refusals"]
+        self.assertEqual([refusal["error"] for refusal in refusals], ["io.spebroker.Broker.NoSuchLease"])
 
     def test_to_the_end(self):
         """The guest switches itself off."""
