@@ -48,7 +48,7 @@ static int exchange(pid_t pid, const MemlockLimit *limit, MemlockLimit *ret_limi
 }
 
 int memlock_limit_read(const Owner *owner, MemlockLimit *ret_limit) {
-        MemlockLimit limit;
+        MemlockLimit limit = {0};
         int r;
 
         if (owner->pid <= 0) /* a control group; and to the kernel, whoever asks */
@@ -65,14 +65,14 @@ int memlock_limit_read(const Owner *owner, MemlockLimit *ret_limit) {
 
 /* What was set by mistake is as it was, unless somebody has changed that, too. */
 static void give_back(pid_t pid, const MemlockLimit *set, const MemlockLimit *before) {
-        MemlockLimit now;
+        MemlockLimit now = {0};
 
         if (exchange(pid, NULL, &now) == 0 && memlock_limit_equal(&now, set))
                 (void)exchange(pid, before, &now);
 }
 
 int memlock_limit_replace(const Owner *owner, const MemlockLimit *expected, const MemlockLimit *limit) {
-        MemlockLimit before;
+        MemlockLimit before = {0};
         int r;
 
         r = memlock_limit_read(owner, &before);
