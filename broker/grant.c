@@ -59,7 +59,7 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
 
         owner_store_add(manager->owner_store, lease->owner->owner);
         occupancy_add(&manager->model.occupancy, offer->mode, &offer->cpus);
-        lease_memlock_charge(lease, lease->charge.bytes);
+        (void)lease_memlock_charge(lease, lease->charge.bytes);
         if (waited)
                 lease_unlink_waiting(lease);
         manager->counters.leases_granted++;
@@ -123,6 +123,7 @@ static void move_back(Manager *manager, Lease *lease, const Lease *before) {
 
 int lease_update(Manager *manager, Lease *lease, const CpuSet *cpus, uint64_t more) {
         const Lease before = *lease;
+        bool outdated;
         int r;
 
         r = leases_save(manager);
@@ -142,12 +143,12 @@ int lease_update(Manager *manager, Lease *lease, const CpuSet *cpus, uint64_t mo
                 return r;
         }
 
-        if (more > 0)
-                lease_memlock_charge(lease, more);
+        outdated = more > 0 && lease_memlock_charge(lease, more);
         if (more > 0 && manager->leases.n_waiting > 0)
                 manager_mark_dirty(manager, DIRTY_QUEUE);
         gatekeeper_owner_changed(manager, lease->owner);
         events_lease(manager, lease, LEASE_CHANGE_UPDATED);
-        lease_unmark_unsaved(lease); /* as just said, it is on record */
+        if (!outdated)
+                lease_unmark_unsaved(lease); /* as just said, it is on record */
         return 0;
 }

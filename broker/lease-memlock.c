@@ -19,7 +19,8 @@ void lease_memlock_begin(Lease *lease) {
         memlock_begin(&lease->owner->memlock, lease->owner->owner, manages(lease->owner));
 }
 
-static void take_note(LeaseOwner *owner, MemlockNews news) {
+/* True if files are to be written. */
+static bool take_note(LeaseOwner *owner, MemlockNews news) {
         Lease *lease;
 
         if (news == MEMLOCK_NEWS_STUCK)
@@ -30,22 +31,27 @@ static void take_note(LeaseOwner *owner, MemlockNews news) {
         if (news == MEMLOCK_NEWS_CHANGED)
                 LIST_FOREACH(lease, &owner->leases, owner_link)
                         lease_mark_unsaved(lease);
+
+        return news == MEMLOCK_NEWS_CHANGED;
 }
 
-void lease_memlock_charge(Lease *lease, uint64_t bytes) {
+bool lease_memlock_charge(Lease *lease, uint64_t bytes) {
         LeaseOwner *owner = lease->owner;
 
-        take_note(owner, memlock_charge(&owner->memlock, owner->owner, manages(owner), bytes));
+        return take_note(owner, memlock_charge(&owner->memlock, owner->owner, manages(owner), bytes));
 }
 
 void lease_memlock_refund(Lease *lease) {
         LeaseOwner *owner = lease->owner;
 
-        take_note(owner, memlock_refund(&owner->memlock, owner->owner, manages(owner), lease->charge.bytes));
+        (void)take_note(owner,
+                        memlock_refund(&owner->memlock, owner->owner, manages(owner), lease->charge.bytes));
 }
 
 void lease_memlock_restore(Lease *lease, const MemlockBase *base) {
-        memlock_restore(&lease->owner->memlock, base, lease->charge.bytes);
+        LeaseOwner *owner = lease->owner;
+
+        memlock_restore(&owner->memlock, owner->owner->cgroup ? NULL : base, lease->charge.bytes);
 }
 
 void leases_memlock_resume(Manager *manager) {
@@ -55,7 +61,7 @@ void leases_memlock_resume(Manager *manager) {
                 LeaseOwner *owner = lease->owner;
 
                 if (owner->memlock.resumes)
-                        take_note(owner, memlock_resume(&owner->memlock, owner->owner, manages(owner)));
+                        (void)take_note(owner, memlock_resume(&owner->memlock, owner->owner, manages(owner)));
         }
 }
 

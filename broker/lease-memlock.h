@@ -14,8 +14,9 @@ typedef struct Lease Lease;
 
 /* Before the file of a lease that is to be granted is written, which says the base. */
 void lease_memlock_begin(Lease *lease);
-/* @lease is charged @bytes more, and that is on record. */
-void lease_memlock_charge(Lease *lease, uint64_t bytes);
+/* @lease is charged @bytes more, and that is on record. True if its file, and those of its owner's other
+ * leases, are to be written anew: they have been marked. */
+bool lease_memlock_charge(Lease *lease, uint64_t bytes);
 /* A charged lease ends: before its file is removed, or a broker that dies in between leaves a raised limit of
  * which nobody knows. */
 void lease_memlock_refund(Lease *lease);

@@ -257,6 +257,17 @@ class TestChanged(MemlockCase):
         self.release(one)
         self.assertEqual(self.limit(), (BASE, BASE))
 
+    def test_found_by_an_update(self):
+        """Of the only lease: it is written down as well."""
+        self.start()
+        lease = self.acquire()
+        raised = BASE + lease["charge"]
+        self.process.act("limit", raised - 1, raised)
+        grown = self.daemon.call("Update", leaseId=lease["leaseId"], memlockMissing=1)["lease"]
+        self.assertEqual(grown["memlock"]["state"], "unmanaged")
+        self.daemon.restart()
+        self.assertEqual((self.state(lease), self.limit()), ("unmanaged", (raised - 1, raised)))
+
     def test_while_there_is_no_broker(self):
         self.start()
         lease = self.acquire()
