@@ -8,10 +8,19 @@
 #include "host/memlock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "util/fs.h"
+#include "util/parse.h"
+
+/* Bytes of /proc/PID/limits: sixteen lines of less than a hundred. */
+#define LIMITS_MAX 8192U
 
 bool memlock_limit_equal(const MemlockLimit *a, const MemlockLimit *b) {
         return a->soft == b->soft && a->hard == b->hard;
@@ -47,6 +56,47 @@ static int exchange(pid_t pid, const MemlockLimit *limit, MemlockLimit *ret_limi
         return 0;
 }
 
+/* "8388608" or "unlimited", behind white space. */
+static bool parse_value(const char **text, uint64_t *ret_value) {
+        const char *p = *text + strspn(*text, " ");
+        size_t n = strcspn(p, " \n");
+        char value[24];
+
+        if (n == 0 || n >= sizeof(value))
+                return false;
+        memcpy(value, p, n);
+        value[n] = '\0';
+        *text = p + n;
+        if (strcmp(value, "unlimited") == 0)
+                *ret_value = MEMLOCK_UNLIMITED;
+        else if (parse_u64(value, MEMLOCK_UNLIMITED - 1, ret_value))
+                return false;
+        return true;
+}
+
+/* Whom prlimit() does not tell may still read it: "Max locked memory     8388608      unlimited      bytes".
+ */
+static int read_file(pid_t pid, MemlockLimit *ret_limit) {
+        static const char label[] = "\nMax locked memory ";
+        _cleanup_(freep) char *text = NULL;
+        char path[32];
+        const char *p;
+        size_t n;
+        int r;
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/limits", pid);
+        r = fs_read_all(AT_FDCWD, path, LIMITS_MAX, &text, &n);
+        if (r)
+                return r < 0 ? r : MEMLOCK_E_NOT_PERMITTED;
+        p = strstr(text, label);
+        if (!p)
+                return MEMLOCK_E_NOT_PERMITTED;
+        p += strlen(label);
+        return parse_value(&p, &ret_limit->soft) && parse_value(&p, &ret_limit->hard)
+                       ? 0
+                       : MEMLOCK_E_NOT_PERMITTED;
+}
+
 int memlock_limit_read(const Owner *owner, MemlockLimit *ret_limit) {
         MemlockLimit limit = {0};
         int r;
@@ -54,6 +104,8 @@ int memlock_limit_read(const Owner *owner, MemlockLimit *ret_limit) {
         if (owner->pid <= 0) /* a control group; and to the kernel, whoever asks */
                 return MEMLOCK_E_NO_PROCESS;
         r = exchange(owner->pid, NULL, &limit);
+        if (r == MEMLOCK_E_NOT_PERMITTED)
+                r = read_file(owner->pid, &limit);
         if (r == 0 && !owner_is_alive(owner))
                 r = MEMLOCK_E_NO_PROCESS;
         if (r)

@@ -27,6 +27,7 @@ typedef struct MemlockLimit {
 
 bool memlock_limit_equal(const MemlockLimit *a, const MemlockLimit *b);
 
+/* Everybody may read it, where /proc shows the process. */
 int memlock_limit_read(const Owner *owner, MemlockLimit *ret_limit);
 /*
  * Sets @limit where the limit is @expected (NULL: whatever it is). Limits are set by pid; the pidfd says

@@ -6,7 +6,7 @@ import json
 import resource
 
 import harness
-from memlock import BASE, MANAGED, MEMLOCK, MemlockCase, is_able
+from memlock import BASE, MANAGED, MEMLOCK, UNLIMITED, MemlockCase, is_able
 from sizes import MIB
 
 
@@ -197,6 +197,23 @@ class TestCapability(MemlockCase):
         self.assertEqual(self.limit(), (BASE, BASE))
         self.assertNotIn("RLIMIT", self.daemon.read_log())
 
+    def test_unlimited(self):
+        """Nothing has to be raised."""
+        self.start(wrapper=self.WITHOUT, base=(UNLIMITED, UNLIMITED))
+        self.release(self.acquire("unlimited"))
+        self.assertEqual(self.limit(), (UNLIMITED, UNLIMITED))
+
+    def test_gained(self):
+        """A broker with it takes over from one without: what it knows of the base is enough."""
+        self.start(wrapper=self.WITHOUT)
+        lease = self.acquire("no_capability")
+        self.daemon.stop()
+        self.daemon.wrapper = []
+        self.daemon.start()
+        self.assertEqual((self.state(lease), self.limit()), ("applied", (BASE + lease["charge"],) * 2))
+        self.release(lease)
+        self.assertEqual(self.limit(), (BASE, BASE))
+
     def test_lost(self):
         """A broker without it takes over from one that had it: what is left raised is told."""
         self.start()
@@ -205,8 +222,9 @@ class TestCapability(MemlockCase):
         self.daemon.stop()
         self.daemon.wrapper = list(self.WITHOUT)
         self.daemon.start()
-        self.assertEqual(self.state(lease), "no_capability")
-        self.release(lease)
+        self.assertEqual((self.state(lease), self.limit()), ("applied", raised))
+        more = self.acquire("no_capability", vm="db")
+        self.release(more, lease)
         self.assertEqual(self.limit(), raised)
         self.assertIn(f"(pid {self.process.pid}): RLIMIT_MEMLOCK stays raised after its last lease",
                       self.daemon.read_log())

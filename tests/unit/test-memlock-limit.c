@@ -18,8 +18,9 @@
 #include "host/memlock.h"
 #include "util/cleanup.h"
 
-#define SOFT UINT64_C(65536)
-#define HARD UINT64_C(131072) /* whoever runs the tests may have as much */
+#define OTHER_USER 65534
+#define SOFT       UINT64_C(65536)
+#define HARD       UINT64_C(131072) /* whoever runs the tests may have as much */
 
 static pid_t child_start(uint64_t soft, uint64_t hard) {
         const struct rlimit limit = {.rlim_cur = soft, .rlim_max = hard};
@@ -115,6 +116,38 @@ static void test_permission(_unused_ void **state) {
         child_end(pid);
 }
 
+/* Asked by another user, who may read it and no more. In a child, which takes that user. */
+static void test_another_user(_unused_ void **state) {
+        const struct { uint64_t soft, hard; } limits[] = {{SOFT, HARD}, {0, 0}, {1, SOFT}};
+
+        if (getuid() != 0)
+                skip();
+
+        for (size_t i = 0; i < ELEMENTS_OF(limits); i++) {
+                pid_t pid = child_start(limits[i].soft, limits[i].hard), child = fork();
+                int status;
+
+                assert_true(child >= 0);
+                if (child == 0) {
+                        const MemlockLimit less = {0};
+                        MemlockLimit limit;
+                        Owner *owner;
+                        bool good;
+
+                        good = setresuid(OTHER_USER, OTHER_USER, OTHER_USER) == 0 &&
+                               owner_new(pid, &owner) == 0 && memlock_limit_read(owner, &limit) == 0 &&
+                               limit.soft == limits[i].soft && limit.hard == limits[i].hard &&
+                               memlock_limit_replace(owner, NULL, &less) == MEMLOCK_E_NOT_PERMITTED &&
+                               !memlock_limit_is_able();
+                        _exit(good ? EXIT_SUCCESS : EXIT_FAILURE);
+                }
+                assert_int_equal(waitpid(child, &status, 0), child);
+                assert_true(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS);
+                assert_limit(pid, limits[i].soft, limits[i].hard);
+                child_end(pid);
+        }
+}
+
 static void test_dead(_unused_ void **state) {
         const MemlockLimit less = {.soft = 1, .hard = SOFT};
         _cleanup_(owner_freep) Owner *owner = NULL;
@@ -153,8 +186,8 @@ static void test_reused_pid(_unused_ void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_replace),    cmocka_unit_test(test_unlimited),
-                cmocka_unit_test(test_permission), cmocka_unit_test(test_dead),
-                cmocka_unit_test(test_reused_pid),
+                cmocka_unit_test(test_permission), cmocka_unit_test(test_another_user),
+                cmocka_unit_test(test_dead),       cmocka_unit_test(test_reused_pid),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
