@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Runs the examples of the manual pages, as people see them, and of the README, on a simulated host. (Those of
-speadm(1) are run by tests/cli/test_man.py.)
+speadm(1) are run by tests/cli/test_man.py.) The pieces of C in docs/VMM.md are one program.
 
 A literal block whose first line begins with "$ " is a session: a command after each "$ ", then what it prints,
 where "..." stands for anything. A command without output shown must only succeed. Literal blocks with a main()
@@ -40,6 +40,11 @@ def blocks_of_page(path):
 
 def blocks_of_markdown(path):
     yield from re.findall(r"^```console\n(.*?)^```$", path.read_text(), flags=re.M | re.S)
+
+
+def program_of_markdown(path):
+    """The pieces of C, which are one program."""
+    return "".join(re.findall(r"^```c\n(.*?)^```$", path.read_text(), flags=re.M | re.S))
 
 
 def parse_session(block):
@@ -158,6 +163,11 @@ class Examples(harness.TestCase):
     def test_readme(self):
         blocks = list(blocks_of_markdown(SOURCE / "README.md"))
         self.assertGreaterEqual(self.run_blocks(blocks), 1)
+
+    def test_afternoon(self):
+        """What docs/VMM.md puts together piece by piece."""
+        self.run_program(program_of_markdown(SOURCE / "docs/VMM.md"))
+        self.assertEqual(self.daemon.call("ListLeases")["leases"], [])
 
     def test_configuration(self):
         """The example of spe-broker.conf(5) is taken, and does what it says."""
