@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * What it costs that host sessions are watched and kept off, for sessions.py:
+ * What it costs that host sessions are watched and kept off, and VCPUs' attributes looked at, for
+ * sessions.py:
  *
  *   sessions open MSEC    nanoseconds for opening and closing a software event, which every hook sees and
- * lets be sessions swap MSEC    nanoseconds for putting another policy for 1,024 CPUs in force, for copying
- * as many bytes, and for one update of a BPF map with them
+ *                         lets be
+ *   sessions swap MSEC    nanoseconds for putting another policy for 1,024 CPUs in force, for copying as many
+ *                         bytes, and for one update of a BPF map with them
+ *   sessions ioctl MSEC   nanoseconds for a cheap ioctl(), without the gate and with it
  */
 
 #include <bpf/bpf.h>
@@ -14,11 +17,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "bpf/arbiter.h"
+#include "bpf/gate.h"
 #include "util/cpuset.h"
 
 #define NSEC_PER_SEC  UINT64_C(1000000000)
@@ -114,6 +119,50 @@ static int measure_swaps(uint64_t nsec) {
         return EXIT_SUCCESS;
 }
 
+static void ask_pipe(void *userdata, unsigned turn) {
+        int n;
+
+        (void)turn;
+        if (ioctl(*(int *)userdata, FIONREAD, &n) < 0)
+                exit(EXIT_FAILURE);
+}
+
+/* Nanoseconds for one call of what is cheap: of many short looks the best, as whatever else runs makes them
+ * only longer. */
+static double measure_best(uint64_t nsec, void (*what)(void *userdata, unsigned turn), void *userdata) {
+        uint64_t begin = now(), end, best = UINT64_MAX;
+
+        do {
+                uint64_t look = now();
+
+                for (unsigned i = 0; i < BATCH; i++)
+                        what(userdata, i);
+                end = now();
+                best = end - look < best ? end - look : best;
+        } while (end - begin < nsec);
+        return (double)best / BATCH;
+}
+
+/* One look without it before, and one after. */
+static int measure_ioctls(uint64_t nsec) {
+        static const GateRule rule = {.action = GATE_ACTION_REFUSE, .group = 3};
+        _cleanup_(gate_freep) Gate *gate = NULL;
+        double before, with, after;
+        int fds[2];
+
+        if (pipe(fds) < 0)
+                return EXIT_FAILURE;
+        before = measure_best(nsec, ask_pipe, fds);
+        if (gate_new(NULL, 0, &gate) < 0 || !gate_is_attached(gate))
+                return 77;
+        gate_set_rule(gate, &rule);
+        with = measure_best(nsec, ask_pipe, fds);
+        gate = gate_free(gate);
+        after = measure_best(nsec, ask_pipe, fds);
+        printf("{\"without\": %.1f, \"with\": %.1f}\n", before < after ? before : after, with);
+        return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv) {
         uint64_t nsec;
 
@@ -123,6 +172,8 @@ int main(int argc, char **argv) {
         nsec = strtoull(argv[2], NULL, 10) * NSEC_PER_MSEC;
         if (strcmp(argv[1], "swap") == 0)
                 return measure_swaps(nsec);
+        if (strcmp(argv[1], "ioctl") == 0)
+                return measure_ioctls(nsec);
         printf("%.1f\n", measure(nsec, open_event, NULL));
         return EXIT_SUCCESS;
 }
