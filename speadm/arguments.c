@@ -51,6 +51,7 @@ static const Option options[_OPTION_MAX] = {
         [OPTION_LIMIT] = {"limit", 0, "N", NULL, "the newest N only"},
         [OPTION_REQUIRE] = {"require", 0, "LEVEL", NULL, "fail below enforce, reserve, observe or none"},
         [OPTION_BEST_EFFORT] = {"best-effort", 0, NULL, NULL, "without a lease if there is none to be had"},
+        [OPTION_SCOPE] = {"scope", 0, NULL, NULL, "in a systemd scope, which has the lease"},
 };
 
 static int parse_number(const Option *option, const char *text, uint64_t *ret_value) {

@@ -38,6 +38,7 @@ typedef enum OptionId {
         OPTION_LIMIT,
         OPTION_REQUIRE,
         OPTION_BEST_EFFORT,
+        OPTION_SCOPE,
         _OPTION_MAX,
 } OptionId;
 

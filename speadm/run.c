@@ -17,6 +17,7 @@
 #include "speadm/field.h"
 #include "speadm/reconnect.h"
 #include "speadm/request.h"
+#include "speadm/scope.h"
 #include "speadm/tell.h"
 #include "speadm/text.h"
 #include "speadm/verb.h"
@@ -118,10 +119,14 @@ static int export_member(const char *name, const struct json_object *lease, cons
         return export_number(name, field_int(lease, key, 0));
 }
 
-static int export_lease(const struct json_object *lease, const char *cpus) {
-        if (setenv(VARIABLE_LEASE, field_string(lease, "leaseId"), 1) < 0 ||
-            export_number(VARIABLE_PID, getpid()) < 0 || setenv(VARIABLE_CPUS, cpus, 1) < 0 ||
-            export_member(VARIABLE_PMU_TYPE, lease, "pmuType") < 0 ||
+/* A lease of a control group is everybody's who is in it. */
+static int export_pid(bool of_process) {
+        return of_process ? export_number(VARIABLE_PID, getpid()) : unsetenv(VARIABLE_PID);
+}
+
+static int export_lease(const struct json_object *lease, const char *cpus, bool of_process) {
+        if (setenv(VARIABLE_LEASE, field_string(lease, "leaseId"), 1) < 0 || export_pid(of_process) < 0 ||
+            setenv(VARIABLE_CPUS, cpus, 1) < 0 || export_member(VARIABLE_PMU_TYPE, lease, "pmuType") < 0 ||
             export_member(VARIABLE_BUFFER_SIZE, lease, "bufferSize") < 0 ||
             export_member(VARIABLE_INTERRUPT, lease, "interrupt") < 0)
                 return complain_memory();
@@ -235,7 +240,7 @@ static void release(Speadm *speadm, const struct json_object *lease) {
 }
 
 /* This process has what the lease asks for, and says what it is. */
-static int use_lease(const struct json_object *lease) {
+static int use_lease(const struct json_object *lease, bool of_process) {
         const char *cpus, *missing = missing_member(lease);
         int r;
 
@@ -249,19 +254,27 @@ static int use_lease(const struct json_object *lease) {
                 return r;
         tell_limited(lease);
         tell_memlock(lease);
-        return export_lease(lease, cpus);
+        return export_lease(lease, cpus, of_process);
 }
 
 static int take_lease(Speadm *speadm) {
         _cleanup_(varlink_reply_deinit) VarlinkReply reply = VARLINK_REPLY_NULL;
+        _cleanup_(freep) char *cgroup = NULL;
         const struct json_object *lease;
         int r;
 
+        if (arguments_has(&speadm->arguments, OPTION_SCOPE)) {
+                r = scope_enter(speadm->arguments.vm, &cgroup);
+                if (r != SPEADM_DONE)
+                        return r;
+                speadm->arguments.cgroup = cgroup;
+        }
         r = acquire(speadm, &reply);
+        speadm->arguments.cgroup = NULL;
         if (r != SPEADM_DONE)
                 return r;
         lease = field_object(reply.parameters, "lease");
-        r = use_lease(lease);
+        r = use_lease(lease, !cgroup);
         if (r != SPEADM_DONE && arguments_has(&speadm->arguments, OPTION_BEST_EFFORT))
                 release(speadm, lease); /* else it ends with this process */
         return r;
@@ -280,6 +293,8 @@ int verb_run(Speadm *speadm) {
         r = request_check(arguments);
         if (r != SPEADM_DONE)
                 return r;
+        if (arguments_has(arguments, OPTION_SCOPE) && !arguments->vm)
+                return complain_usage("--scope needs --vm NAME, after which the scope is named");
         take_name(arguments->operands[0]);
         r = take_lease(speadm);
         if (r != SPEADM_DONE && r != SPEADM_USAGE && arguments_has(arguments, OPTION_BEST_EFFORT)) {

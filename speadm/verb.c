@@ -124,11 +124,13 @@ static const Verb verbs[] = {
                 .more = "Takes the lease for this process, keeps it to the lease's CPUs, exports "
                         "SPE_BROKER_LEASE,\n"
                         "SPE_BROKER_PID, SPE_BROKER_PMU_TYPE, SPE_BROKER_CPUS, SPE_BROKER_BUFFER_SIZE and\n"
-                        "SPE_BROKER_INTERRUPT, and executes COMMAND. The lease ends with it.",
+                        "SPE_BROKER_INTERRUPT, and executes COMMAND. The lease ends with it; with --scope,\n"
+                        "with the last process that it leaves behind.",
                 .run = verb_run,
                 .min_operands = 1,
                 .max_operands = VERB_OPERANDS_ANY,
-                .options = DEMAND | OPTION_BIT(OPTION_WAIT_TIME) | OPTION_BIT(OPTION_BEST_EFFORT),
+                .options = DEMAND | OPTION_BIT(OPTION_WAIT_TIME) | OPTION_BIT(OPTION_BEST_EFFORT) |
+                           OPTION_BIT(OPTION_SCOPE),
         },
         {
                 .name = "monitor",

@@ -162,6 +162,23 @@ class TestRun(cli.TestCase):
         self.assertTrue(self.sentence(result).startswith("busy: lease 0123456789ab of VM web"))
         self.assertFalse(marker.exists(), "the command does not run")
 
+    def test_scope_without_systemd(self):
+        """Where no bus is: said, and nothing is asked for or run."""
+        marker = self.directory() / "marker"
+        broker = self.granted(cpus=str(HERE[0]))
+        nowhere = {"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nowhere", "DBUS_SESSION_BUS_ADDRESS": "unix:path=/nowhere"}
+        done = subprocess.run(
+            self.command("run", "--vm", "web", "--vcpus", "2", "--scope", "touch", marker, socket=broker.path),
+            env=self.environment() | nowhere, capture_output=True, text=True, timeout=cli.DEADLINE)
+        bus = "system" if os.geteuid() == 0 else "user"
+        self.assertEqual((done.returncode, done.stderr), (
+            FAILED, f"speadm: --scope needs systemd, whose {bus} bus cannot be connected to: No such file or directory\n"))
+        self.assertEqual((marker.exists(), broker.calls), (False, []))
+
+    def test_scope_needs_a_name(self):
+        result = self.speadm("run", "--vcpus", "2", "--scope", "true", expect=USAGE)
+        self.assertEqual(self.sentence(result), "--scope needs --vm NAME, after which the scope is named")
+
     def best_effort(self, path, why, status, *options):
         """Is run without a lease, and with no variable of another one; its twin is not run."""
         command = ["run", "--vcpus", "2", *options]

@@ -5,6 +5,7 @@ the host for a while. (What the broker does is test_arbitration.py's; tests/cli 
 import json
 import os
 import pathlib
+import signal
 import subprocess
 
 import machine
@@ -84,6 +85,32 @@ class TestHost(machine.TestCase):
         vm.wait()
         wait_for(lambda: not json.loads(self.ask("leases", "-j")), "the lease's end")
         self.assertEqual(self.somebody(1)[1], "opened")
+
+    def test_scope(self):
+        """A VMM that goes into the background keeps its lease, and the lease ends with it; so does systemd's scope."""
+        self.start()
+        vmm = "tail -f /dev/null >/dev/null 2>&1 & echo $! $SPE_BROKER_LEASE ${SPE_BROKER_PID-none}"
+        said = self.ask("run", "--scope", "--vm", "web 1/\u00fc", "--vcpus", "2", "--cpus", "0-1", "--", "sh", "-c", vmm)
+        pid, lease_id, of = said.split()
+        lease, = json.loads(self.ask("leases", "-j"))
+        self.assertEqual((lease["leaseId"], lease["owner"]["pid"], of), (lease_id, None, "none"))
+        cgroup = pathlib.Path(f"/proc/{pid}/cgroup").read_text().strip().removeprefix("0::")
+        self.assertEqual(lease["owner"]["cgroup"], cgroup)
+        unit = cgroup.rpartition("/")[2]
+        self.assertRegex(unit, r"\Aspe-web\\x201\\x2f\\xc3\\xbc-[0-9a-f]{32}\.scope\Z")
+        self.assertEqual(os.sched_getaffinity(int(pid)), {0, 1})
+        os.kill(int(pid), signal.SIGTERM)
+        wait_for(lambda: not json.loads(self.ask("leases", "-j")), "the lease's end")
+        wait_for(lambda: subprocess.run(["systemctl", "is-active", unit], capture_output=True).returncode, "the scope's")
+
+    def test_scope_refused(self):
+        """The scope is gone with the process that was refused."""
+        self.start()
+        self.ask("run", "--scope", "--vm", "web1", "--vcpus", "2", "--cpus", "0-1", "--buffer", "1G", "--exact", "--",
+                 "true", expect=3)
+        wait_for(lambda: "spe-web1-" not in subprocess.run(["systemctl", "list-units", "--all"], capture_output=True,
+                                                           text=True).stdout, "the end of the scope")
+        self.assertEqual(json.loads(self.ask("leases", "-j")), [])
 
     def test_cpus_for_the_host(self):
         """For a while: when the command is done, perf gets them."""
