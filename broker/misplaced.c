@@ -95,29 +95,32 @@ static bool find_allowed(const Misplaced *misplaced, const LeaseOwner *owner, Cp
         return judged;
 }
 
-/* The command that moves the misplaced threads, and as few others as can be; NULL without memory. */
-static char *write_command(const Look *look, pid_t pid) {
+/*
+ * The command that moves the misplaced threads, and as few others as can be; of a control group with many of
+ * them, the first ones. (Its path, which its user chooses, is nothing to paste.) NULL without memory.
+ */
+static char *write_command(const Look *look, const Owner *owner) {
         char cpus[CPUSET_TEXT_MAX], tids[NAMED_MAX * sizeof(" 2147483647")], *text, *end = tids;
         int n;
 
         cpuset_format(&look->allowed, cpus, sizeof(cpus));
         if (look->n_outside == 1) {
                 n = asprintf(&text, "taskset -cp %s %i", cpus, (int)look->outside[0]);
-        } else if (look->n_outside <= NAMED_MAX) {
-                for (unsigned i = 0; i < look->n_outside; i++)
+        } else if (look->n_outside <= NAMED_MAX || owner->cgroup) {
+                for (unsigned i = 0; i < look->n_outside && i < NAMED_MAX; i++)
                         end += snprintf(end, (size_t)(tids + sizeof(tids) - end), " %i",
                                         (int)look->outside[i]);
                 n = asprintf(&text, "for t in%s; do taskset -cp %s $t; done", tids, cpus);
         } else {
-                n = asprintf(&text, "taskset -acp %s %i", cpus, (int)pid);
+                n = asprintf(&text, "taskset -acp %s %i", cpus, (int)owner->pid);
         }
 
         return n < 0 ? NULL : text;
 }
 
 /* NULL without memory. */
-static char *write_sentence(const Look *look, pid_t pid) {
-        _cleanup_(freep) char *command = write_command(look, pid);
+static char *write_sentence(const Look *look, const Owner *owner) {
+        _cleanup_(freep) char *command = write_command(look, owner);
         char cpus[CPUSET_TEXT_MAX], *text;
 
         cpuset_format(&look->outside_cpus, cpus, sizeof(cpus));
@@ -142,19 +145,23 @@ static void tell(Manager *manager, Lease *lease, char *sentence) {
 
 static void judge(Misplaced *misplaced, LeaseOwner *owner) {
         const Look *look = &misplaced->look;
-        pid_t pid = owner->owner->pid;
         Lease *lease;
 
         LIST_FOREACH(lease, &owner->leases, owner_link) {
                 char *sentence = NULL;
 
                 if (look->n_outside > 0 && is_judged(misplaced, lease)) {
-                        sentence = write_sentence(look, pid);
+                        sentence = write_sentence(look, owner->owner);
                         if (!sentence)
                                 continue; /* what was said stands until the next time */
                 }
                 tell(misplaced->manager, lease, sentence);
         }
+}
+
+static int begin(Look *look, const Owner *owner) {
+        return owner->cgroup ? thread_walk_begin_group(owner->cgroup, &look->walk)
+                             : thread_walk_begin(owner->pid, &look->walk);
 }
 
 /* Goes on with the walk, *@max threads at most. */
@@ -195,10 +202,8 @@ static bool look_at(Misplaced *misplaced, LeaseOwner *owner, unsigned *max) {
                 return true;
         }
 
-        if (owner->owner->cgroup)
-                return true;
-        if (!look->walk.dir) {
-                r = thread_walk_begin(owner->owner->pid, &look->walk);
+        if (!thread_walk_is_open(&look->walk)) {
+                r = begin(look, owner->owner);
                 look->threads_left = OWNER_THREADS_MAX;
                 look->allowed = allowed;
         }
@@ -215,7 +220,7 @@ static bool look_at(Misplaced *misplaced, LeaseOwner *owner, unsigned *max) {
         if (r == THREADS_E_LATER && look->threads_left > 0)
                 return false;
 
-        /* Alive now, it was the process of this pid all along. */
+        /* Alive now, it was the process of this pid all along; or nobody has left the group empty. */
         if (r >= 0 && r != THREADS_E_GONE && owner_is_alive(owner->owner))
                 judge(misplaced, owner);
         return true;
@@ -226,7 +231,7 @@ static void look(Misplaced *misplaced, unsigned max) {
         LeaseOwner *owner;
 
         while (max > 0 && (owner = TAILQ_FIRST(&misplaced->owners))) {
-                if (!misplaced->look.walk.dir && owner->looked_usec + PERIOD_USEC > now)
+                if (!thread_walk_is_open(&misplaced->look.walk) && owner->looked_usec + PERIOD_USEC > now)
                         break;
                 max--; /* looking for threads takes its time, too */
                 if (!look_at(misplaced, owner, &max))
@@ -248,7 +253,7 @@ static void arm(Misplaced *misplaced) {
                 return;
         }
 
-        due = misplaced->look.walk.dir ? 0 : owner->looked_usec + PERIOD_USEC;
+        due = thread_walk_is_open(&misplaced->look.walk) ? 0 : owner->looked_usec + PERIOD_USEC;
         (void)sd_event_source_set_time(misplaced->timer, due > soon ? due : soon);
         (void)sd_event_source_set_enabled(misplaced->timer, SD_EVENT_ONESHOT);
 }

@@ -16,12 +16,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "host/cgroup-directory.h"
 #include "util/cleanup.h"
 #include "util/fs.h"
 #include "util/parse.h"
 
 /* comm: 15 bytes, a newline and a NUL; the kernel's own threads have up to 63. */
 #define NAME_TEXT_MAX 80U
+
+/* Of a name in a directory, with its NUL. */
+#define TID_TEXT_MAX (NAME_MAX + 1U)
 
 /* The kernel wants room for every CPU that it could have, which may be more than we handle. */
 #define AFFINITY_CPUS_MAX 65536U
@@ -84,10 +88,63 @@ int thread_walk_begin(pid_t pid, ThreadWalk *ret_walk) {
         return 0;
 }
 
+int thread_walk_begin_group(const Cgroup *cgroup, ThreadWalk *ret_walk) {
+        _cleanup_(closep) int directory_fd = -1, fd = -1;
+        struct stat st;
+        FILE *file;
+        int r;
+
+        r = cgroup_open_directory(cgroup->path, &directory_fd, &st);
+        if (r < 0)
+                return r;
+        if (r > 0 || st.st_ino != cgroup->id)
+                return THREADS_E_GONE;
+        fd = openat(directory_fd, "cgroup.threads", O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+                return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : THREADS_E_GONE;
+        file = fdopen(fd, "re");
+        if (!file)
+                return -errno;
+
+        (void)steal_fd(&fd);
+        ret_walk->group = file;
+        return 0;
+}
+
+bool thread_walk_is_open(const ThreadWalk *walk) {
+        return walk->dir || walk->group;
+}
+
 void thread_walk_end(ThreadWalk *walk) {
         if (walk->dir)
                 closedir(walk->dir);
-        walk->dir = NULL;
+        if (walk->group)
+                (void)fclose(walk->group);
+        *walk = THREAD_WALK_NULL;
+}
+
+/* The id of the next thread; also "." and "..", which are none. */
+static int next_tid(ThreadWalk *walk, char text[static TID_TEXT_MAX]) {
+        struct dirent *entry;
+        int r;
+
+        if (walk->group) {
+                errno = 0;
+                if (!fgets(text, TID_TEXT_MAX, walk->group))
+                        return errno == 0 || errno == ENODEV ? THREADS_E_END
+                                                             : -errno; /* removed: all have left */
+                text[strcspn(text, "\n")] = '\0';
+                return 0;
+        }
+
+        r = fs_readdir(walk->dir, &entry);
+        if (r < 0)
+                return r;
+        if (!entry)
+                return THREADS_E_END;
+
+        (void)snprintf(text, TID_TEXT_MAX, "%s", entry->d_name);
+        return 0;
 }
 
 /* THREADS_E_GONE: it has ended, or runs no VCPU. */
@@ -100,8 +157,8 @@ static int look(const ThreadWalk *walk, const char *tid_text, pid_t *ret_tid, Cp
         if (parse_u64(tid_text, INT_MAX, &tid) || tid == 0)
                 return THREADS_E_GONE; /* "." and ".." */
 
-        (void)snprintf(path, sizeof(path), "%d/comm", (int)tid);
-        r = fs_read_line(dirfd(walk->dir), path, name, sizeof(name), &n);
+        (void)snprintf(path, sizeof(path), walk->group ? "/proc/%d/comm" : "%d/comm", (int)tid);
+        r = fs_read_line(walk->group ? AT_FDCWD : dirfd(walk->dir), path, name, sizeof(name), &n);
         if (r < 0)
                 return r;
         if (r > 0 || !thread_is_vcpu(name))
@@ -115,18 +172,16 @@ static int look(const ThreadWalk *walk, const char *tid_text, pid_t *ret_tid, Cp
 }
 
 int thread_walk_next(ThreadWalk *walk, unsigned *max, pid_t *ret_tid, CpuSet *ret_cpus) {
-        struct dirent *entry;
+        char text[TID_TEXT_MAX];
         int r;
 
         while (*max > 0) {
-                r = fs_readdir(walk->dir, &entry);
-                if (r < 0)
+                r = next_tid(walk, text);
+                if (r != 0)
                         return r;
-                if (!entry)
-                        return THREADS_E_END;
 
                 (*max)--;
-                r = look(walk, entry->d_name, ret_tid, ret_cpus);
+                r = look(walk, text, ret_tid, ret_cpus);
                 if (r != THREADS_E_GONE)
                         return r;
         }

@@ -11,8 +11,10 @@
 #include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/types.h>
 
+#include "host/cgroup.h"
 #include "util/cpuset.h"
 
 enum {
@@ -29,13 +31,17 @@ bool thread_is_vcpu(const char *name);
 int thread_get_affinity(pid_t tid, CpuSet *ret_cpus);
 
 typedef struct ThreadWalk {
-        DIR *dir; /* NULL: there is none */
+        DIR *dir;    /* of a process, or NULL */
+        FILE *group; /* of a control group, or NULL; neither: there is no walk */
 } ThreadWalk;
 
 #define THREAD_WALK_NULL ((ThreadWalk){0})
 
 /* Begins with the first thread of @pid. THREADS_E_GONE. */
 int thread_walk_begin(pid_t pid, ThreadWalk *ret_walk);
+/* Begins with the first thread of those that are in @cgroup itself, not below it. THREADS_E_GONE. */
+int thread_walk_begin_group(const Cgroup *cgroup, ThreadWalk *ret_walk);
+bool thread_walk_is_open(const ThreadWalk *walk);
 /*
  * The next thread that runs a VCPU, looking at @max threads at most, of which *@max is left. THREADS_E_END,
  * or THREADS_E_LATER: go on with this walk. The pid may have become another process's since the walk began:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import unittest
 
+import cgroups
 import harness
 
 # Threads with these names; says their ids, and ends when it has nothing more to read.
@@ -189,6 +190,33 @@ class TestMisplaced(harness.TestCase):
         broker.start()
         lease = broker.lease(lease_id)
         self.assertEqual((lease["misplaced"], lease["reason"]), (False, None))
+
+    def test_group(self):
+        """A control group's threads are told one by one, so that nothing of its name is pasted."""
+        if not cgroups.mount():
+            self.skipTest("no control groups (cgroup2) can be made here")
+        self.start()
+        group = cgroups.Group()
+        self.addCleanup(group.remove)
+        first, second, many = self.vmm("vcpu0", "io"), self.vmm("vcpu1"), self.vmm(*["vcpu0"] * 17)
+        for vmm in (first, second, many):
+            group.add(vmm)
+        first.bind({ONE}, {OTHER})
+        second.bind({OTHER})
+        many.bind(*[{ONE}] * 17)
+        lease_id = self.admin.call("Acquire", request={"vm": "vm", "vcpus": 1, "cgroup": group.path,
+                                                       "cpus": str(ONE)})["lease"]["leaseId"]
+        reason = self.told("misplaced", lease_id)["reason"]
+        self.assertIn(f"1 of its 19 VCPU threads may run on CPUs {OTHER}, outside of the lease: "
+                      f"'taskset -cp {ONE} {second.tids[0]}' keeps them off", reason)
+        many.bind(*[{OTHER}] * 17)
+        reason = self.told("misplaced", lease_id)["reason"]
+        self.assertRegex(reason, rf"18 of its 19 .*'for t in( [0-9]+){{16}}; do taskset -cp {ONE} \$t; done'")
+        while reason:  # the others are told when these have been moved
+            paste(reason)
+            change = self.watch.until(lambda reply: reply["event"]["kind"] == "lease")["event"]["lease"]
+            reason = change["lease"]["reason"]
+        self.assertEqual(change["change"], "placed")
 
     def test_foreign(self):
         """A lease of CPUs that this machine does not have, as the broker looks at another one: where should they go?"""

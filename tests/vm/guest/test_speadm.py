@@ -5,6 +5,7 @@ the host for a while. (What the broker does is test_arbitration.py's; tests/cli 
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 
@@ -89,7 +90,9 @@ class TestHost(machine.TestCase):
     def test_scope(self):
         """A VMM that goes into the background keeps its lease, and the lease ends with it; so does systemd's scope."""
         self.start()
-        vmm = "tail -f /dev/null >/dev/null 2>&1 & echo $! $SPE_BROKER_LEASE ${SPE_BROKER_PID-none}"
+        vmm_path = self.directory() / "vcpu0"  # its one thread is called so, too
+        vmm_path.symlink_to(shutil.which("tail"))
+        vmm = f"{vmm_path} -f /dev/null >/dev/null 2>&1 & echo $! $SPE_BROKER_LEASE ${{SPE_BROKER_PID-none}}"
         said = self.ask("run", "--scope", "--vm", "web 1/\u00fc", "--vcpus", "2", "--cpus", "0-1", "--", "sh", "-c", vmm)
         pid, lease_id, of = said.split()
         lease, = json.loads(self.ask("leases", "-j"))
@@ -99,6 +102,10 @@ class TestHost(machine.TestCase):
         unit = cgroup.rpartition("/")[2]
         self.assertRegex(unit, r"\Aspe-web\\x201\\x2f\\xc3\\xbc-[0-9a-f]{32}\.scope\Z")
         self.assertEqual(os.sched_getaffinity(int(pid)), {0, 1})
+        self.assertFalse(lease["misplaced"])
+        os.sched_setaffinity(int(pid), {0, 2})
+        wait_for(lambda: json.loads(self.ask("leases", "-j"))[0]["misplaced"], "that it is seen")
+        self.assertIn(f"may run on CPUs 2, outside of the lease: 'taskset -cp 0-1 {pid}'", self.ask("leases"))
         os.kill(int(pid), signal.SIGTERM)
         wait_for(lambda: not json.loads(self.ask("leases", "-j")), "the lease's end")
         wait_for(lambda: subprocess.run(["systemctl", "is-active", unit], capture_output=True).returncode, "the scope's")
