@@ -90,14 +90,13 @@ static void claim(LeaseOwner *owner) {
 static int on_cgroup_event(_unused_ sd_event_source *source, _unused_ int fd, _unused_ uint32_t events,
                            void *userdata) {
         LeaseOwner *owner = userdata;
-        bool populated;
+        bool populated = false;
+        bool there = cgroup_read_populated(owner->owner->cgroup, &populated) == 0;
 
-        if (cgroup_read_populated(owner->owner->cgroup, &populated) != 0)
+        if (!there || (!populated && owner->claimed))
                 owner_exited(owner);
         else if (populated && !owner->claimed)
                 claim(owner);
-        else if (!populated && owner->claimed)
-                owner_exited(owner);
         return 0;
 }
 

@@ -201,7 +201,7 @@ int cgroup_kill(const Cgroup *cgroup, int sig) {
         for (unsigned round = 0; round < (sig == SIGKILL ? KILL_ROUNDS_MAX : 1); round++) {
                 _cleanup_(freep) pid_t *pids = NULL;
                 bool news = false;
-                size_t n;
+                size_t n = 0;
                 int r;
 
                 r = cgroup_list(cgroup, &pids, &n);
