@@ -312,24 +312,26 @@ void gate_set_rule(Gate *gate, const GateRule *rule) {
         store(&gate->control->level, levels[rule->action]);
 }
 
-static GateKey key_of(pid_t process, uint64_t pmu_type) {
+_Static_assert(GATE_SUBJECT_CGROUP(0) == GATE_CGROUP_BIT, "the program knows it by the same bit");
+
+static GateKey key_of(GateSubject owner, uint64_t pmu_type) {
         return (GateKey){
-                .process = (uint64_t)process,
+                .owner = owner,
                 .pmu_type = pmu_type == GATE_SPU_ANY ? GATE_ANY_SPU : pmu_type,
         };
 }
 
 int gate_allow(Gate *gate, const GateGrant *grant) {
         GatePermit permit = {.start_ticks = grant->start_ticks, .buffer_size = grant->buffer_size};
-        GateKey key = key_of(grant->process, grant->pmu_type);
+        GateKey key = key_of(grant->owner, grant->pmu_type);
 
         if (!gate->control)
                 return 0;
         return bpf_map_update_elem(bpf_map__fd(gate->programs->maps.permits), &key, &permit, BPF_ANY);
 }
 
-int gate_disallow(Gate *gate, pid_t process, uint64_t pmu_type) {
-        GateKey key = key_of(process, pmu_type);
+int gate_disallow(Gate *gate, GateSubject owner, uint64_t pmu_type) {
+        GateKey key = key_of(owner, pmu_type);
         int r;
 
         if (!gate->control)
@@ -350,8 +352,7 @@ int gate_disallow_others(Gate *gate, GateStaysFn stays, void *userdata) {
         /* Behind one that stays, never behind one that has been taken out: that would begin anew. */
         map = bpf_map__fd(gate->programs->maps.permits);
         while ((r = bpf_map_get_next_key(map, behind ? &last : NULL, &key)) == 0) {
-                if (stays((pid_t)key.process, key.pmu_type == GATE_ANY_SPU ? GATE_SPU_ANY : key.pmu_type,
-                          userdata)) {
+                if (stays(key.owner, key.pmu_type == GATE_ANY_SPU ? GATE_SPU_ANY : key.pmu_type, userdata)) {
                         last = key;
                         behind = true;
                         continue;

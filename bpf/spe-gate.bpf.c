@@ -60,7 +60,26 @@ struct file {
         struct path f_path;
 };
 
+struct kernfs_node {
+        __u64 id;
+};
+
+struct cgroup_subsys_state {
+        struct cgroup_subsys_state *parent;
+};
+
+/* Begins with its state as a group, by which groups are linked. */
+struct cgroup {
+        struct cgroup_subsys_state self;
+        struct kernfs_node *kn;
+};
+
+struct css_set {
+        struct cgroup *dfl_cgrp;
+};
+
 struct task_struct {
+        struct css_set *cgroups;
         struct task_struct *group_leader;
         __u64 start_boottime;
         char comm[GATE_COMM_BYTES];
@@ -131,14 +150,29 @@ static __always_inline bool is_probe(unsigned long argument) {
         return true;
 }
 
+/* What a control group may that the caller is in or below, the innermost one that may anything there. */
+static __always_inline const GatePermit *find_group_permit(__u64 pmu_type) {
+        struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+        struct cgroup *group = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+        GateKey key = {.pmu_type = pmu_type};
+        const GatePermit *permit = NULL;
+
+        for (unsigned i = 0; i < GATE_CGROUP_DEPTH && group && !permit; i++) {
+                key.owner = BPF_CORE_READ(group, kn, id) | GATE_CGROUP_BIT;
+                permit = bpf_map_lookup_elem(&permits, &key);
+                group = (struct cgroup *)BPF_CORE_READ(group, self.parent);
+        }
+        return permit;
+}
+
 /* NULL: the process has no such lease. A number of a process that is gone may be another's by now. */
 static __always_inline const GatePermit *find_permit(__u64 process, __u64 since, __u64 pmu_type) {
-        GateKey key = {.process = process, .pmu_type = pmu_type};
+        GateKey key = {.owner = process, .pmu_type = pmu_type};
         const GatePermit *permit = bpf_map_lookup_elem(&permits, &key);
         __u64 tick_nsec = LOAD(control.tick_nsec);
 
         if (!permit || tick_nsec == 0 || permit->start_ticks != since / tick_nsec)
-                return NULL;
+                return find_group_permit(pmu_type);
         return permit;
 }
 

@@ -15,14 +15,20 @@
 /* An attribute that the program does not know: no number of KVM's is that large. */
 #define GATE_NO_ATTRIBUTE (~0ULL)
 
+/* What makes the id of a control group a GateKey.owner, whose others are processes: a bit that no id has, as
+ * the kernel counts them up. */
+#define GATE_CGROUP_BIT (1ULL << 63)
+/* So many groups, its own and those above, a process may be in. */
+#define GATE_CGROUP_DEPTH 32U
+
 typedef struct GateKey {
-        __u64 process;
+        __u64 owner;
         __u64 pmu_type;
 } GateKey;
 
-/* That a process has a lease on that SPU; of GATE_ANY_SPU, that it has one at all. */
+/* That an owner has a lease on that SPU; of GATE_ANY_SPU, that it has one at all. */
 typedef struct GatePermit {
-        __u64 start_ticks; /* when the process was started, as in /proc/PID/stat: another one has another */
+        __u64 start_ticks; /* when a process was started, as in /proc/PID/stat: another one has another */
         __u64 buffer_size; /* bytes, the largest of these leases */
 } GatePermit;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Which process may set what on its VCPUs. A lease that holds its CPUs admits its owner: to what compares
+ * Which owner may set what on its VCPUs. A lease that holds its CPUs admits its owner: to what compares
  * nothing, to a buffer as large as the largest of its leases has, and to the SPUs that these are told to use.
  * One that is revoked, or whose SPU is gone, admits it to no SPU.
  *
@@ -16,10 +16,14 @@
 #include "broker/log.h"
 #include "broker/manager.h"
 
+_Static_assert(GATE_SUBJECT_CGROUP(0) == ARBITER_OWNER_CGROUP(0), "owners have one key for both");
+
 static void complain(Gatekeeper *gatekeeper, const LeaseOwner *owner, int r) {
+        char text[OWNER_TEXT_MAX];
+
         if (r < 0 && !gatekeeper->told)
-                log_message(LOG_WARNING, "gate: what pid %i may set on VCPUs cannot be put in force: %s",
-                            (int)owner->owner->pid,
+                log_message(LOG_WARNING, "gate: what %s may set on VCPUs cannot be put in force: %s",
+                            owner_format_short(owner->owner, text),
                             r == -E2BIG ? "the kernel's table is full" : strerror(-r));
         gatekeeper->told = gatekeeper->told || r < 0;
 }
@@ -38,7 +42,7 @@ static void add(GateGrant *grants, size_t *n, const LeaseOwner *owner, uint64_t 
         if (!grant) {
                 grant = &grants[(*n)++];
                 *grant = (GateGrant){
-                        .process = owner->owner->pid,
+                        .owner = owner->key,
                         .start_ticks = owner->owner->start_time,
                         .pmu_type = pmu_type,
                 };
@@ -53,9 +57,8 @@ static int work_out(const LeaseOwner *owner, GateGrant **ret_grants, size_t *ret
         GateGrant *grants;
         size_t n = 0;
 
-        if (!owner->owner->cgroup) /* the programs know processes alone */
-                LIST_FOREACH(lease, &owner->leases, owner_link)
-                        n += lease_is_holding(lease);
+        LIST_FOREACH(lease, &owner->leases, owner_link)
+                n += lease_is_holding(lease);
         if (n == 0) { /* whose last lease ends is not admitted any more, memory or not */
                 *ret_grants = NULL;
                 *ret_n = 0;
@@ -133,7 +136,7 @@ static int put_in_force(Gatekeeper *gatekeeper, LeaseOwner *owner, GateGrant *gr
         }
         for (size_t i = 0; i < n_old; i++)
                 if (!find(grants, n, old[i].pmu_type))
-                        error = gate_disallow(gatekeeper->gate, owner->owner->pid, old[i].pmu_type) ?: error;
+                        error = gate_disallow(gatekeeper->gate, owner->key, old[i].pmu_type) ?: error;
 
         return error;
 }
@@ -157,9 +160,9 @@ void gatekeeper_owner_changed(Manager *manager, LeaseOwner *owner) {
         complain(gatekeeper, owner, r);
 }
 
-static bool stays(pid_t process, uint64_t pmu_type, void *userdata) {
+static bool stays(GateSubject key, uint64_t pmu_type, void *userdata) {
         const Manager *manager = userdata;
-        const LeaseOwner *owner = lease_owner_find_key(&manager->owners, (ArbiterOwner)process);
+        const LeaseOwner *owner = lease_owner_find_key(&manager->owners, key);
 
         return owner && owner->admitted && find(owner->admitted->grants, owner->admitted->n_grants, pmu_type);
 }

@@ -63,11 +63,26 @@ static void name_attribute(const KvmNumbers *numbers, uint64_t attribute, char *
         (void)snprintf(name, size, "attribute %" PRIu64, attribute);
 }
 
+/* Whose lease it would have been by: its own, or that of a control group that it is in. */
+static const LeaseOwner *find_owner(const Manager *manager, pid_t pid) {
+        const LeaseOwner *own = lease_owner_find_key(&manager->owners, (ArbiterOwner)pid);
+        _cleanup_(freep) char *path = NULL;
+        const GateOwner *entry;
+
+        if (own || cgroup_path_of_process(pid, &path) != 0)
+                return own;
+
+        LIST_FOREACH(entry, &manager->gatekeeper->owners, link)
+                if (entry->owner->owner->cgroup && cgroup_has_path(entry->owner->owner->cgroup, path))
+                        return entry->owner;
+        return NULL;
+}
+
 static void case_init(Case *c, const Manager *manager, const GateRefusal *facts) {
         const Lease *lease;
 
         *c = (Case){.manager = manager, .facts = facts};
-        c->owner = lease_owner_find_key(&manager->owners, (ArbiterOwner)facts->pid);
+        c->owner = find_owner(manager, facts->pid);
         if (c->owner)
                 LIST_FOREACH(lease, &c->owner->leases, owner_link)
                         if (lease_is_charged(lease) && (!c->lease || lease_is_holding(lease)))

@@ -29,15 +29,15 @@ void fake_gate_reset(const char *reason) {
         assert_true(fake_gate.fd >= 0);
 }
 
-static GateGrant *find(pid_t process, uint64_t pmu_type) {
+static GateGrant *find(GateSubject owner, uint64_t pmu_type) {
         for (size_t i = 0; i < fake_gate.n_grants; i++)
-                if (fake_gate.grants[i].process == process && fake_gate.grants[i].pmu_type == pmu_type)
+                if (fake_gate.grants[i].owner == owner && fake_gate.grants[i].pmu_type == pmu_type)
                         return &fake_gate.grants[i];
         return NULL;
 }
 
-const GateGrant *fake_gate_find(pid_t process, uint64_t pmu_type) {
-        return find(process, pmu_type);
+const GateGrant *fake_gate_find(GateSubject owner, uint64_t pmu_type) {
+        return find(owner, pmu_type);
 }
 
 static void changed(void) {
@@ -101,7 +101,7 @@ void gate_set_rule(Gate *gate, const GateRule *rule) {
 }
 
 int gate_allow(Gate *gate, const GateGrant *grant) {
-        GateGrant *known = find(grant->process, grant->pmu_type);
+        GateGrant *known = find(grant->owner, grant->pmu_type);
 
         if (gate->kernel->allow_error != 0)
                 return gate->kernel->allow_error;
@@ -115,8 +115,8 @@ int gate_allow(Gate *gate, const GateGrant *grant) {
         return 0;
 }
 
-int gate_disallow(Gate *gate, pid_t process, uint64_t pmu_type) {
-        GateGrant *known = find(process, pmu_type);
+int gate_disallow(Gate *gate, GateSubject owner, uint64_t pmu_type) {
+        GateGrant *known = find(owner, pmu_type);
 
         if (!known)
                 return 0;
@@ -130,10 +130,10 @@ int gate_disallow_others(Gate *gate, GateStaysFn stays, void *userdata) {
         for (size_t i = 0; i < gate->kernel->n_grants;) {
                 const GateGrant *grant = &gate->kernel->grants[i];
 
-                if (stays(grant->process, grant->pmu_type, userdata))
+                if (stays(grant->owner, grant->pmu_type, userdata))
                         i++;
                 else
-                        (void)gate_disallow(gate, grant->process, grant->pmu_type);
+                        (void)gate_disallow(gate, grant->owner, grant->pmu_type);
         }
         return 0;
 }

@@ -12,8 +12,8 @@
 
 #include "bpf/gate.h"
 
-static bool stays(pid_t process, uint64_t pmu_type, void *userdata) {
-        (void)process;
+static bool stays(GateSubject owner, uint64_t pmu_type, void *userdata) {
+        (void)owner;
         (void)pmu_type;
         (void)userdata;
         fail_msg("nobody is allowed anything");
@@ -29,7 +29,7 @@ static void refused(const GateRefusal *refusal, void *userdata) {
 static void test_none(void **state) {
         _cleanup_(gate_freep) Gate *gate = NULL;
         GateRule rule = {.action = GATE_ACTION_REFUSE};
-        GateGrant grant = {.process = 1};
+        GateGrant grant = {.owner = 1};
         GateCounters counters;
         NamedFd kept;
 

@@ -269,7 +269,7 @@ static void test_again(void **state) {
         client_disconnect(client);
         broker_stop(broker);
         assert_admitted(getpid(), first, BUFFER); /* as it is kept */
-        fake_gate.grants[fake_gate.n_grants++] = (GateGrant){.process = NOT_THERE, .pmu_type = 7};
+        fake_gate.grants[fake_gate.n_grants++] = (GateGrant){.owner = NOT_THERE, .pmu_type = 7};
         fake_gate.n_changes = 0;
         broker_start(broker);
         broker_pump(broker);

@@ -3,6 +3,7 @@
 number that stands for it here, so whatever passes the gate is told apart from what does not. The daemons here look at a
 tree of their own and have no KVM to ask, so that every lease can be had."""
 
+import os
 import pathlib
 import shutil
 import tempfile
@@ -136,6 +137,30 @@ class TestEnforce(Case):
         self.assertEqual(self.mine.set(GROUP, INIT, by="in_child"), "EACCES")
         self.assertNotEqual(self.told(1)[0]["pid"], self.mine.pid)
         self.assertEqual(self.vmm_with_vcpu().set(GROUP, SPU, MINE), "EACCES")
+        self.daemon.call("Release", leaseId=lease)
+        self.outcome(self.mine, {(SPU, MINE): "EACCES", (INIT, None): "EACCES"})
+
+    def test_control_group(self):
+        """All that are in it, or below it, may what its lease says, as long as they are: what they fork, too."""
+        root = pathlib.Path("/sys/fs/cgroup")
+        group = root / f"spe-broker-{os.getpid()}"
+        inner = group / "vmm"
+        for path in (group, inner):
+            path.mkdir()
+            self.addCleanup(path.rmdir)
+        self.addCleanup(self.mine.end)
+        lease = self.daemon.call("Acquire", request={"vm": "web1", "vcpus": 1, "cpus": "0-3", "bufferSize": BUFFER,
+                                                     "cgroup": f"/{group.name}"})["lease"]["leaseId"]
+        self.assertEqual(self.mine.set(GROUP, INIT), "EACCES")
+        (inner / "cgroup.procs").write_text(str(self.mine.pid))
+        self.outcome(self.mine, {(IRQ, 21): "ENXIO", (SPU, MINE): "ENXIO", (SIZE, BUFFER): "ENXIO", (INIT, None): "ENXIO",
+                                 (SPU, OTHER): "EACCES", (SIZE, 0): "EACCES"})
+        # It may, by the gate; KVM has it that a VCPU is used by the process that made its VM.
+        self.assertEqual(self.mine.set(GROUP, INIT, by="in_child"), "EIO")
+        size, spu = self.told(3)[:2]
+        self.assertEqual((size["error"], size["vm"], size["pid"]),
+                         ("io.spebroker.Broker.LimitExceeded", "web1", self.mine.pid))
+        self.assertIn(f"arm_spe_1 is not the SPU of its lease {lease}, which is arm_spe_0", spu["message"])
         self.daemon.call("Release", leaseId=lease)
         self.outcome(self.mine, {(SPU, MINE): "EACCES", (INIT, None): "EACCES"})
 
