@@ -116,7 +116,7 @@ typedef struct Manager {
         SessionTable sessions;
         SessionDoubt *doubt; /* of some of them */
         Misplaced *misplaced;
-        CpuSet reassigned;   /* CPUs whose assignments have changed: news for whoever watches */
+        CpuSet reassigned; /* CPUs whose assignments have changed: news for whoever watches */
         Counters counters;
 
         unsigned dirty;

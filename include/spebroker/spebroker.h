@@ -298,8 +298,8 @@ const char *spebroker_lease_get_id(const struct spebroker_lease *lease);
 
 /*
  * Of a stream, what happened: queued, granted, updated, cpus, contended, uncontended, misplaced, placed,
- * revoking, restored, revoked, ended, or a word of a newer broker. NULL: nothing, this is how the lease is. What to do about it
- * follows from the lease itself, see LEASES THAT CHANGE in libspebroker(3).
+ * revoking, restored, revoked, ended, or a word of a newer broker. NULL: nothing, this is how the lease is.
+ * What to do about it follows from the lease itself, see LEASES THAT CHANGE in libspebroker(3).
  */
 const char *spebroker_lease_get_change(const struct spebroker_lease *lease);
 

@@ -19,8 +19,9 @@ static void test_head(_unused_ void **state) {
 
         for (const char *const *text = (const char *const[]){"null", "[]", "1", "\"\"", NULL}; *text; text++)
                 assert_text_bad(*text, "not an object");
-        for (const char *const *text = (const char *const[]){"{}", "{\"version\":0}", "{\"version\":3}", "{\"version\":1.0}",
-                                                             "{\"version\":\"1\"}", NULL};
+        for (const char *const *text =
+                     (const char *const[]){"{}", "{\"version\":0}", "{\"version\":3}", "{\"version\":1.0}",
+                                           "{\"version\":\"1\"}", NULL};
              *text; text++)
                 assert_text_bad(*text, "of another version");
         assert_text_bad("", "not JSON");
