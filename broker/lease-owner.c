@@ -154,8 +154,12 @@ fail:
         return r;
 }
 
-/* Start times are rounded to the tick, so one of two processes with the same pid and start must be dead. */
+/* Start times are rounded to the tick, so one of two processes with the same pid and start must be dead. A
+ * group's id is never another's. */
 static bool is_same(const LeaseOwner *known, const Owner *owner) {
+        if (known->owner->cgroup)
+                return true;
+
         return known->owner->start_time == owner->start_time && owner_is_alive(known->owner);
 }
 

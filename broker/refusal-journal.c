@@ -74,12 +74,12 @@ static void send(const Refusal *refusal, unsigned n) {
         char pid[LOG_NUMBER_MAX], uid[LOG_NUMBER_MAX], left_out[LOG_NUMBER_MAX], more[LOG_LEFT_OUT_MAX];
         const RefusalHolder *holder = refusal->n_holders > 0 ? &refusal->holders[0] : NULL;
         const char *kind = refusal_kind_to_string(refusal->kind);
-        char error[ERROR_TEXT_MAX];
+        char error[ERROR_TEXT_MAX], process[sizeof(" (pid -2147483648)")] = "";
         const LogField fields[] = {
                 {"SPE_BROKER_REFUSAL", refusal->id},
                 {"SPE_BROKER_ERROR", error},
                 {"SPE_BROKER_VM", refusal->vm},
-                {"SPE_BROKER_OWNER_PID", log_number(refusal->pid, pid)},
+                {"SPE_BROKER_OWNER_PID", refusal->pid > 0 ? log_number(refusal->pid, pid) : NULL},
                 {"SPE_BROKER_OWNER_UID", log_number(refusal->uid, uid)},
                 {"SPE_BROKER_INSTANCE", refusal->instance},
                 {"SPE_BROKER_LIMIT", refusal->limit},
@@ -88,9 +88,11 @@ static void send(const Refusal *refusal, unsigned n) {
         };
 
         (void)snprintf(error, sizeof(error), BROKER_ERROR_PREFIX "%s", kind);
+        if (refusal->pid > 0) /* not a control group */
+                (void)snprintf(process, sizeof(process), " (pid %i)", (int)refusal->pid);
         log_event(LOG_NOTICE, MESSAGE_NOT_GRANTED, fields, ELEMENTS_OF(fields),
-                  "VM %s (pid %i) was refused with %s: %s%s", refusal->vm, (int)refusal->pid, kind,
-                  refusal->message, log_left_out(n, more));
+                  "VM %s%s was refused with %s: %s%s", refusal->vm, process, kind, refusal->message,
+                  log_left_out(n, more));
 }
 
 void refusal_journal(const Refusal *refusal, uint64_t now_usec, RefusalRates *rates, RateLimit *all) {

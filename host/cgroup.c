@@ -180,6 +180,13 @@ int cgroup_read_populated(const Cgroup *cgroup, bool *ret_populated) {
         return 0;
 }
 
+bool cgroup_is_there(const Cgroup *cgroup) {
+        _cleanup_(closep) int fd = -1;
+        struct stat st;
+
+        return cgroup_open_directory(cgroup->path, &fd, &st) == 0 && st.st_ino == cgroup->id;
+}
+
 bool cgroup_has_path(const Cgroup *cgroup, const char *path) {
         size_t n = strlen(cgroup->path);
 

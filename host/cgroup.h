@@ -46,6 +46,9 @@ DEFINE_CLEANUP(Cgroup *, cgroup_free)
 /* Whether a process is in it or below it. Also has events_fd be quiet (EPOLLPRI) until that, or whether it is
  * frozen, changes. That a group is removed rings nowhere: none with a process in it can be. */
 int cgroup_read_populated(const Cgroup *cgroup, bool *ret_populated);
+/* Whether it has not been removed. Unlike cgroup_read_populated(), it leaves events_fd as it is: whoever
+ * waits for that is still told. */
+bool cgroup_is_there(const Cgroup *cgroup);
 /* Whether @path, of another group or a process, is the group's or below it. */
 bool cgroup_has_path(const Cgroup *cgroup, const char *path);
 /*

@@ -320,10 +320,8 @@ Owner *owner_free(Owner *owner) {
 }
 
 bool owner_is_alive(const Owner *owner) {
-        bool populated;
-
         if (owner->cgroup)
-                return cgroup_read_populated(owner->cgroup, &populated) == 0;
+                return cgroup_is_there(owner->cgroup);
 
         return ask_pidfd(owner->pidfd) == 0;
 }

@@ -3,6 +3,7 @@
 /* Leases of control groups in a whole broker: found by id, claimed by the first process, and their deadlines.
  */
 
+#include <poll.h>
 #include <sys/syscall.h>
 
 #include "tests/unit/broker-fixture.h"
@@ -105,11 +106,37 @@ static void test_peer(void **state) {
         group_remove(&beside);
 }
 
+/* The last process has left, and the loop has yet to hear of it: whoever asks first does not take that away.
+ */
+static void test_asked_before(void **state) {
+        Broker *broker = *state;
+        TestGroup group = group_new("");
+        Client *client = client_new(broker);
+        LeaseOwner *owner = find(broker, acquire(client, &group, ""))->owner;
+        const VarlinkPeer peer = {
+                .pid = getpid(), .uid = getuid(), .pidfd = -1, .accepted_boottime_usec = UINT64_MAX};
+        struct pollfd end = {.fd = owner->owner->cgroup->events_fd, .events = POLLPRI};
+        pid_t pid = group_fork(&group);
+
+        broker_wait(broker, owner->claimed);
+        group_kill(pid);
+        assert_int_equal(poll(&end, 1, CGROUP_DEADLINE_MSEC), 1); /* the kernel tells it some time later */
+        assert_true(owner_is_alive(owner->owner));
+        assert_false(lease_owner_is_peer(owner, &peer));
+        assert_ptr_equal(lease_owner_find(&broker->manager->owners, owner->owner), owner);
+
+        broker_wait(broker, broker->manager->leases.n == 0);
+        assert_idle(broker);
+        client_free(client);
+        group_remove(&group);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_claim, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_deadline, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_peer, broker_setup, broker_teardown),
+                cmocka_unit_test_setup_teardown(test_asked_before, broker_setup, broker_teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
