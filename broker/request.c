@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "broker/access.h"
 #include "broker/manager.h"
@@ -176,6 +177,18 @@ static void find_known(Manager *manager, LeaseRequest *request) {
                 request->fresh = owner_free(request->fresh);
 }
 
+/* 1 if the broker itself is in @cgroup: whoever killed the lease's owner would kill it, and the host's
+ * services with it. */
+static int is_around_broker(const Cgroup *cgroup) {
+        _cleanup_(freep) char *path = NULL;
+        int r;
+
+        r = cgroup_path_of_process(getpid(), &path);
+        if (r)
+                return r < 0 ? r : 0;
+        return cgroup_has_path(cgroup, path);
+}
+
 /*
  * Opens the control group that is named. It is its directory's owner's, root's unless it was delegated: who
  * is in it does not count, or whoever shares one with a VMM could have leases for it.
@@ -194,6 +207,9 @@ static int open_cgroup(Manager *manager, const VarlinkPeer *peer, const char *pa
                 return r;
         if (request->fresh->uid != peer->uid && !access_is_orchestrator(manager->config, peer))
                 return REQUEST_E_PERMISSION_DENIED;
+        r = is_around_broker(request->fresh->cgroup);
+        if (r)
+                return r < 0 ? r : invalid(fault, "cgroup");
 
         find_known(manager, request);
         return 0;

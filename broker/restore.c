@@ -156,7 +156,9 @@ static void resume(Manager *manager, Lease *lease, LeaseRecord *record, Instance
                         lease_mark_unsaved(lease);
                 else
                         lease_link_unclaimed(lease, record->owner.unclaimed_deadline_usec);
-        }
+        } else if (lease->owner->owner->cgroup && !lease->owner->claimed)
+                /* It has emptied since it was looked at, and nothing will tell. */
+                lease_link_unclaimed(lease, manager_now_monotonic(manager));
         if (record->away_deadline_usec != UINT64_MAX)
                 lease_link_away(lease, record->away_deadline_usec);
         if (record->deadline_usec != UINT64_MAX)

@@ -34,10 +34,11 @@ int kvm_attribute(const struct spebroker_kvm *kvm, int fd, unsigned long request
 static int check_process(struct spebroker_kvm *kvm, const struct spebroker *context) {
         if (!context || context->pid == getpid())
                 return 0;
-        return kvm_say(kvm, SPEBROKER_KVM_STEP_LEASE, SPEBROKER_KVM_OTHER_PROCESS,
-                       strdup("This process was forked from the one that connected to the broker, which owns "
-                              "the lease: it ends with that one."),
-                       "Connect, and acquire the lease, in the process that runs the VM.");
+        return kvm_say(
+                kvm, SPEBROKER_KVM_STEP_LEASE, SPEBROKER_KVM_OTHER_PROCESS,
+                strdup("This process was forked from the one that connected to the broker, and speaks for "
+                       "that one on its connection."),
+                "Connect, and acquire the lease, in the process that runs the VM.");
 }
 
 static int check_numbers(struct spebroker_kvm *kvm) {

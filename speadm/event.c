@@ -83,9 +83,11 @@ static void print_refusal(const struct json_object *refusal) {
         print_time();
         if (vm)
                 printf("refused VM %s", vm);
-        else
+        else if (field_string(refusal, "instance"))
                 printf("refused pid %" PRId64 " a session on %s", field_int(refusal, "pid", 0),
-                       or_question_mark(field_string(refusal, "instance")));
+                       field_string(refusal, "instance"));
+        else
+                printf("pid %" PRId64 " and an attribute of a VCPU", field_int(refusal, "pid", 0));
         printf(": %s: %s\n", error ? failure_short_name(error) : "?",
                or_question_mark(field_string(refusal, "message")));
 }

@@ -113,6 +113,17 @@ class TestOwner(CgroupCase):
         self.invalid("requestId", self.client(broker), "Acquire",
                      request=request(cgroup=group.path, requestId="r", vcpus=2))
 
+    def test_broker_s_own(self):
+        """Whoever kills the owner of a lease would kill the broker, and whatever else keeps the host going."""
+        broker, group, other = self.broker(config=CONFIG), self.group(), self.group()
+        inner = group.below("broker")
+        inner.add(broker.process)
+        self.addCleanup(inner.leave)
+        for around in (inner, group):
+            self.invalid("cgroup", self.client(broker), "Acquire", request=request(cgroup=around.path))
+        self.acquire(broker, other)
+        self.acquire(broker, group.below("beside"))
+
     def test_parameters(self):
         broker, group = self.broker(config=CONFIG), self.group()
         client = self.client(broker)

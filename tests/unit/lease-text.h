@@ -121,7 +121,7 @@ _unused_ static void assert_same(const LeaseRecord *record, const Sample *sample
         assert_int_equal(record->owner.uid, sample->process.uid);
         assert_int_equal(record->owner.unclaimed_deadline_usec, lease->unclaimed_deadline_usec);
         assert_true(!record->owner.cgroup == !sample->process.cgroup);
-        if (record->owner.cgroup) {
+        if (record->owner.cgroup && sample->process.cgroup) {
                 assert_string_equal(record->owner.cgroup, sample->process.cgroup->path);
                 assert_int_equal(record->owner.cgroup_id, sample->process.cgroup->id);
         }

@@ -63,7 +63,7 @@ static void test_unit(_unused_ void **state) {
 static void test_has_path(_unused_ void **state) {
         Cgroup *cgroup = calloc(1, sizeof(*cgroup) + sizeof("/a/b"));
 
-        strcpy(cgroup->path, "/a/b");
+        memcpy(cgroup->path, "/a/b", sizeof("/a/b"));
         assert_true(cgroup_has_path(cgroup, "/a/b"));
         assert_true(cgroup_has_path(cgroup, "/a/b/c"));
         assert_false(cgroup_has_path(cgroup, "/a/bc"));
