@@ -109,11 +109,9 @@ class ShimTest(harness.TestCase):
         self.addCleanup(broker.dismiss)
         injected = faults.Faults(broker)
         injected.set("sendmsg:READY=1:1:ENOBUFS", "epoll_wait::odd:EINTR")
-        broker.spawn()
-        harness.wait_for(lambda: (broker.socket_path).exists(), "it listens")
+        broker.start()  # which is over when READY=1 is said: the second time
         broker.call("Describe")
         injected.require()
-        self.assertFalse([m for m in broker.messages if "READY" in m])
 
     def test_calls(self):
         """Each call that a rule can name, and that the daemon makes, is seen."""
