@@ -139,5 +139,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_asked_before, broker_setup, broker_teardown),
         };
 
+        if (!cgroups_mount()) {
+                puts("no control groups (cgroup2) can be made, or opened, here");
+                return 77;
+        }
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
