@@ -9,13 +9,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <sys/syscall.h>
 
 #include "host/cgroup-directory.h"
 #include "util/fs.h"
@@ -73,20 +72,42 @@ static int open_root(int *ret_fd) {
         return CGROUP_E_NONE;
 }
 
+/*
+ * One component after the other, none of which may be a link or on another file system. openat2(2) would do
+ * it at once, but a service with RestrictSUIDSGID=yes has none: systemd cannot look into its arguments.
+ */
 static int open_beneath(int root_fd, const char *path, int *ret_fd) {
-        const struct open_how how = {
-                .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
-                .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV,
-        };
-        int fd;
+        _cleanup_(closep) int fd = -1;
+        struct stat root, st;
 
-        do
-                fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
-        while (fd < 0 && (errno == EINTR || errno == EAGAIN));
-        if (fd < 0)
+        if (fstat(root_fd, &root) < 0)
                 return outcome_of_errno(errno);
 
-        *ret_fd = fd;
+        for (int at_fd = root_fd; at_fd == root_fd || *path == '/'; at_fd = fd) {
+                char component[NAME_MAX + 1];
+                size_t n;
+                int next;
+
+                path += *path == '/';
+                n = strcspn(path, "/");
+                if (n > NAME_MAX)
+                        return CGROUP_E_NONE;
+                memcpy(component, path, n);
+                component[n] = '\0';
+                path += n;
+
+                next = openat(at_fd, component, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                if (next < 0)
+                        return outcome_of_errno(errno);
+                closep(&fd);
+                fd = next;
+                if (fstat(fd, &st) < 0)
+                        return outcome_of_errno(errno);
+                if (st.st_dev != root.st_dev)
+                        return CGROUP_E_NONE;
+        }
+
+        *ret_fd = steal_fd(&fd);
         return 0;
 }
 

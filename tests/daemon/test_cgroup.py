@@ -399,6 +399,6 @@ class TestUnstored(Restarts, CgroupCase):
 
 if __name__ == "__main__":
     if not cgroups.mount():
-        print("no control groups (cgroup2) can be made, or opened, here")
+        print("no control groups (cgroup2) can be made here")
         sys.exit(77)
     harness.main()

@@ -140,7 +140,7 @@ int main(void) {
         };
 
         if (!cgroups_mount()) {
-                puts("no control groups (cgroup2) can be made, or opened, here");
+                puts("no control groups (cgroup2) can be made here");
                 return 77;
         }
         return cmocka_run_group_tests(tests, NULL, NULL);
