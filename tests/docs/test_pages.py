@@ -121,6 +121,31 @@ class Options(unittest.TestCase):
         self.assertEqual(sorted(re.findall(r"\*([a-z0-9-]+)\*", listed)), sorted(names))
 
 
+class Privileges(unittest.TestCase):
+    """What is said of the capabilities of the service is what its unit, and the drop-in of the Debian package, give."""
+
+    NUMBERS = "no one two three four five six seven eight nine ten".split()
+    ORDINALS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth".split()
+
+    @staticmethod
+    def capabilities(name):
+        """Those of a unit file, and its comments."""
+        text = (SOURCE / name).read_text()
+        found = re.search(r"(?m)^CapabilityBoundingSet=(.*)$", text).group(1).split()
+        return found, " ".join(re.findall(r"(?m)^# (.*)$", text))
+
+    def test_capabilities(self):
+        unit, comments = self.capabilities("systemd/spe-broker.service")
+        package, reasons = self.capabilities("debian/10-perf-event-paranoid.conf")
+        for name in unit:
+            self.assertRegex(comments, rf"\b{name}[:,]", "the unit says what it is for")
+        for name in package:
+            self.assertIn(name, reasons)
+        readme = " ".join((SOURCE / "README.md").read_text().split())
+        said = re.findall(r"(\w+) capabilities \(the Debian package adds a (\w+)", readme)
+        self.assertEqual(said, [(self.NUMBERS[len(unit)], self.ORDINALS[len(set(unit + package))])])
+
+
 class Lint(unittest.TestCase):
     def test_pages(self):
         pages = sorted(glob.glob(str(PAGES / "*.[1-8]")))
