@@ -65,7 +65,7 @@ int arbiter_set_pmus(_unused_ Arbiter *arbiter, _unused_ const ArbiterPmu *pmus,
 void arbiter_close(_unused_ Arbiter *arbiter, _unused_ const ArbiterClosed *closed) {
 }
 
-int arbiter_close_owner(_unused_ Arbiter *arbiter, _unused_ ArbiterOwner owner, _unused_ const CpuSet *cpus) {
+int arbiter_close_owner(_unused_ Arbiter *arbiter, _unused_ OwnerKey owner, _unused_ const CpuSet *cpus) {
         return 0;
 }
 

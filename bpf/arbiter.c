@@ -266,9 +266,7 @@ void arbiter_close(Arbiter *arbiter, const ArbiterClosed *closed) {
         atomic_thread_fence(memory_order_seq_cst);
 }
 
-_Static_assert(ARBITER_OWNER_CGROUP(0) == ARBITER_CGROUP_BIT, "the programs know it by the same bit");
-
-int arbiter_close_owner(Arbiter *arbiter, ArbiterOwner owner, const CpuSet *cpus) {
+int arbiter_close_owner(Arbiter *arbiter, OwnerKey owner, const CpuSet *cpus) {
         __u64 key = owner;
         int r, map;
 

@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "bpf/owner-key.h"
 #include "util/cleanup.h"
 #include "util/cpuset.h"
 #include "util/named-fd.h"
@@ -138,14 +139,10 @@ int arbiter_set_pmus(Arbiter *arbiter, const ArbiterPmu *pmus, size_t n_pmus);
 
 /* Closes and opens CPUs: @closed is all that is closed from now on. Ends with a full barrier. */
 void arbiter_close(Arbiter *arbiter, const ArbiterClosed *closed);
-/* An owner of leases: a process by its pid, or a control group, with all below it, by its id. */
-typedef uint64_t ArbiterOwner;
-#define ARBITER_OWNER_CGROUP(id) ((ArbiterOwner)(id) | UINT64_C(1) << 63)
-
 /* Closes @cpus to events bound to a thread of @owner too; an empty set takes that back. -E2BIG: too many. */
-int arbiter_close_owner(Arbiter *arbiter, ArbiterOwner owner, const CpuSet *cpus);
+int arbiter_close_owner(Arbiter *arbiter, OwnerKey owner, const CpuSet *cpus);
 /* Takes back all of that, what an earlier process has left too, but for owners that @stays is true of. */
-typedef bool (*ArbiterStaysFn)(ArbiterOwner owner, void *userdata);
+typedef bool (*ArbiterStaysFn)(OwnerKey owner, void *userdata);
 int arbiter_open_owners(Arbiter *arbiter, ArbiterStaysFn stays, void *userdata);
 
 /*

@@ -56,7 +56,7 @@ int gate_allow(_unused_ Gate *gate, _unused_ const GateGrant *grant) {
         return 0;
 }
 
-int gate_disallow(_unused_ Gate *gate, _unused_ GateSubject owner, _unused_ uint64_t pmu_type) {
+int gate_disallow(_unused_ Gate *gate, _unused_ OwnerKey owner, _unused_ uint64_t pmu_type) {
         return 0;
 }
 

@@ -312,9 +312,7 @@ void gate_set_rule(Gate *gate, const GateRule *rule) {
         store(&gate->control->level, levels[rule->action]);
 }
 
-_Static_assert(GATE_SUBJECT_CGROUP(0) == GATE_CGROUP_BIT, "the program knows it by the same bit");
-
-static GateKey key_of(GateSubject owner, uint64_t pmu_type) {
+static GateKey key_of(OwnerKey owner, uint64_t pmu_type) {
         return (GateKey){
                 .owner = owner,
                 .pmu_type = pmu_type == GATE_SPU_ANY ? GATE_ANY_SPU : pmu_type,
@@ -330,7 +328,7 @@ int gate_allow(Gate *gate, const GateGrant *grant) {
         return bpf_map_update_elem(bpf_map__fd(gate->programs->maps.permits), &key, &permit, BPF_ANY);
 }
 
-int gate_disallow(Gate *gate, GateSubject owner, uint64_t pmu_type) {
+int gate_disallow(Gate *gate, OwnerKey owner, uint64_t pmu_type) {
         GateKey key = key_of(owner, pmu_type);
         int r;
 

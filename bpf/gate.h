@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "bpf/owner-key.h"
 #include "util/cleanup.h"
 #include "util/named-fd.h"
 
@@ -41,14 +42,10 @@ typedef struct GateRule {
         uint32_t attribute_size;
 } GateRule;
 
-/* A process by its pid, or by its id a control group with all processes in it and below it. */
-typedef uint64_t GateSubject;
-#define GATE_SUBJECT_CGROUP(id) ((GateSubject)(id) | UINT64_C(1) << 63)
-
 /* That an owner may set attributes: all that compare nothing, if @pmu_type is GATE_SPU_ANY; else that SPU.
  * Whoever is in several groups that may, may what the innermost may. */
 typedef struct GateGrant {
-        GateSubject owner;
+        OwnerKey owner;
         uint64_t start_ticks; /* when a process was started, as /proc/PID/stat says */
         uint64_t pmu_type;
         uint64_t buffer_size; /* the most that it may set, in bytes; it counts at GATE_SPU_ANY */
@@ -106,9 +103,9 @@ size_t gate_get_kept(const Gate *gate, NamedFd *kept, size_t n);
 void gate_set_rule(Gate *gate, const GateRule *rule);
 /* From its return on. -E2BIG: too many. */
 int gate_allow(Gate *gate, const GateGrant *grant);
-int gate_disallow(Gate *gate, GateSubject owner, uint64_t pmu_type);
+int gate_disallow(Gate *gate, OwnerKey owner, uint64_t pmu_type);
 /* Disallows all but those that @stays is true of: what an earlier process has left. */
-typedef bool (*GateStaysFn)(GateSubject owner, uint64_t pmu_type, void *userdata);
+typedef bool (*GateStaysFn)(OwnerKey owner, uint64_t pmu_type, void *userdata);
 int gate_disallow_others(Gate *gate, GateStaysFn stays, void *userdata);
 
 /* Readable when there is something to tell. -1: there never is. gate_process() tells it, a bounded number at

@@ -37,29 +37,10 @@ struct files_struct {
         struct fdtable *fdt;
 };
 
-struct kernfs_node {
-        __u64 id;
-};
-
-struct cgroup_subsys_state {
-        struct cgroup_subsys_state *parent;
-};
-
-/* Begins with its state as a group, by which groups are linked. */
-struct cgroup {
-        struct cgroup_subsys_state self;
-        struct kernfs_node *kn;
-};
-
-struct css_set {
-        struct cgroup *dfl_cgrp;
-};
-
 struct task_struct {
         int pid;
         int tgid;
         struct cpumask cpus_mask;
-        struct css_set *cgroups;
         struct files_struct *files;
         const struct cred *cred;
         struct task_struct *group_leader;

@@ -34,6 +34,7 @@
 
 #include "bpf/spe-arbiter-kernel.h"
 #include "bpf/spe-arbiter.h"
+#include "bpf/spe-owner-kernel.h"
 
 #define SYSCALL_X32 0x40000000 /* added to the number by programs of that ABI */
 
@@ -61,7 +62,7 @@ struct {
         __type(value, ArbiterWords);
 } pmus SEC(".maps");
 
-/* Process, or control group with ARBITER_CGROUP_BIT -> CPUs that are closed to events bound to it, or to a
+/* Process, or control group with OWNER_CGROUP_BIT -> CPUs that are closed to events bound to it, or to a
  * thread in it or below it. */
 struct {
         __uint(type, BPF_MAP_TYPE_HASH);
@@ -250,16 +251,16 @@ __noinline int meets(const ArbiterWords *closed, const ArbiterWords *cpus, int c
 /* Whether the event would be one on a thread in the control group of an owner or below it, as it is now: what
  * an owner has started since it got its lease is there too. */
 static __always_inline bool meets_group(struct task_struct *task, const ArbiterWords *cpus, int cpu) {
-        struct cgroup *group = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+        struct cgroup *group = owner_group(task);
         const ArbiterWords *owner;
         __u64 key;
 
-        for (unsigned i = 0; i < ARBITER_CGROUP_DEPTH && group; i++) {
-                key = BPF_CORE_READ(group, kn, id) | ARBITER_CGROUP_BIT;
+        for (unsigned i = 0; i < OWNER_CGROUP_DEPTH && group; i++) {
+                key = owner_group_key(group);
                 owner = bpf_map_lookup_elem(&owners, &key);
                 if (owner && meets(owner, cpus, cpu, (__u64)task))
                         return true;
-                group = (struct cgroup *)BPF_CORE_READ(group, self.parent);
+                group = owner_group_parent(group);
         }
         return false;
 }

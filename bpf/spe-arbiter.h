@@ -18,11 +18,6 @@
 #define ARBITER_SPU_PREFIX    "arm_spe_" /* as long as one word, and compared as one */
 #define ARBITER_OPENING_CALLS 3U
 #define ARBITER_CLOSING_CALLS 6U
-/* What makes the id of a control group a key of the map `owners`, whose others are processes: a bit that no
- * id has, as the kernel counts them up. */
-#define ARBITER_CGROUP_BIT (1ULL << 63)
-/* So many groups, its own and those above, a thread may be in. */
-#define ARBITER_CGROUP_DEPTH 32U
 
 typedef struct ArbiterWords {
         __u64 words[ARBITER_SET_WORDS];

@@ -24,6 +24,7 @@
 #include <bpf/bpf_tracing.h>
 
 #include "bpf/spe-gate.h"
+#include "bpf/spe-owner-kernel.h"
 
 #define SET_DEVICE_ATTR 0x4018aee1U /* KVM_SET_DEVICE_ATTR */
 #define ANON_INODE_FS   0x09041934UL
@@ -60,26 +61,7 @@ struct file {
         struct path f_path;
 };
 
-struct kernfs_node {
-        __u64 id;
-};
-
-struct cgroup_subsys_state {
-        struct cgroup_subsys_state *parent;
-};
-
-/* Begins with its state as a group, by which groups are linked. */
-struct cgroup {
-        struct cgroup_subsys_state self;
-        struct kernfs_node *kn;
-};
-
-struct css_set {
-        struct cgroup *dfl_cgrp;
-};
-
 struct task_struct {
-        struct css_set *cgroups;
         struct task_struct *group_leader;
         __u64 start_boottime;
         char comm[GATE_COMM_BYTES];
@@ -152,15 +134,14 @@ static __always_inline bool is_probe(unsigned long argument) {
 
 /* What a control group may that the caller is in or below, the innermost one that may anything there. */
 static __always_inline const GatePermit *find_group_permit(__u64 pmu_type) {
-        struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-        struct cgroup *group = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+        struct cgroup *group = owner_group((struct task_struct *)bpf_get_current_task());
         GateKey key = {.pmu_type = pmu_type};
         const GatePermit *permit = NULL;
 
-        for (unsigned i = 0; i < GATE_CGROUP_DEPTH && group && !permit; i++) {
-                key.owner = BPF_CORE_READ(group, kn, id) | GATE_CGROUP_BIT;
+        for (unsigned i = 0; i < OWNER_CGROUP_DEPTH && group && !permit; i++) {
+                key.owner = owner_group_key(group);
                 permit = bpf_map_lookup_elem(&permits, &key);
-                group = (struct cgroup *)BPF_CORE_READ(group, self.parent);
+                group = owner_group_parent(group);
         }
         return permit;
 }

@@ -15,14 +15,8 @@
 /* An attribute that the program does not know: no number of KVM's is that large. */
 #define GATE_NO_ATTRIBUTE (~0ULL)
 
-/* What makes the id of a control group a GateKey.owner, whose others are processes: a bit that no id has, as
- * the kernel counts them up. */
-#define GATE_CGROUP_BIT (1ULL << 63)
-/* So many groups, its own and those above, a process may be in. */
-#define GATE_CGROUP_DEPTH 32U
-
 typedef struct GateKey {
-        __u64 owner;
+        __u64 owner; /* as in spe-owner.h */
         __u64 pmu_type;
 } GateKey;
 

@@ -37,7 +37,7 @@ void arbitration_forget_closed(Manager *manager) {
         }
 }
 
-int arbitration_close(Manager *manager, const Offer *offer, LeaseOwner *known, ArbiterOwner key) {
+int arbitration_close(Manager *manager, const Offer *offer, LeaseOwner *known, OwnerKey key) {
         Arbitration *arbitration = manager->arbitration;
         ClosedCpus closed = arbitration->closed;
 

@@ -16,7 +16,7 @@
 
 /* Closes @cpus to sessions on @owner's own threads. That there is no room for it harms nobody but the owner.
  */
-static void close_to_owner(Arbitration *arbitration, ArbiterOwner owner, const CpuSet *cpus) {
+static void close_to_owner(Arbitration *arbitration, OwnerKey owner, const CpuSet *cpus) {
         int r;
 
         r = arbiter_close_owner(arbitration->arbiter, owner, cpus);
@@ -96,7 +96,7 @@ void arbitration_settle_owners(Manager *manager) {
 }
 
 /* @cpus are closed to sessions on the owner's threads as soon as this returns, besides those that were. */
-void arbitration_close_to_owner(Manager *manager, LeaseOwner *known, ArbiterOwner key, const CpuSet *cpus) {
+void arbitration_close_to_owner(Manager *manager, LeaseOwner *known, OwnerKey key, const CpuSet *cpus) {
         Arbitration *arbitration = manager->arbitration;
         CpuSet *closed = known ? &known->closed : &arbitration->deciding_cpus;
 
@@ -115,7 +115,7 @@ void arbitration_close_to_owner(Manager *manager, LeaseOwner *known, ArbiterOwne
 }
 
 /* Owners that have guest leases. What is closed for them has just been told. */
-static bool is_closed_to(ArbiterOwner key, void *userdata) {
+static bool is_closed_to(OwnerKey key, void *userdata) {
         const LeaseOwner *owner = lease_owner_find_key(userdata, key);
 
         return owner && !cpuset_is_empty(&owner->closed);

@@ -31,10 +31,10 @@ struct Arbitration {
         Arbiter *arbiter;     /* NULL: none is wanted, or it has failed */
         ArbitrationPmu *pmus; /* of instances that are ready */
         size_t n_pmus;
-        ArbiterHook highest;   /* that the arbiter was made for */
-        char failure[128];     /* why there is none, if one was wanted */
-        uint64_t busy_read;    /* the run of settle() that has read the table again for a waiter's Busy */
-        ArbiterOwner deciding; /* an owner without leases yet, for which CPUs are closed; 0: none */
+        ArbiterHook highest; /* that the arbiter was made for */
+        char failure[128];   /* why there is none, if one was wanted */
+        uint64_t busy_read;  /* the run of settle() that has read the table again for a waiter's Busy */
+        OwnerKey deciding;   /* an owner without leases yet, for which CPUs are closed; 0: none */
 
         CpuSet deciding_cpus; /* these */
         /* Of guest leases, whose own task-bound sessions are refused: those to be worked out anew. */
@@ -60,14 +60,14 @@ void arbitration_fail(Manager *manager, const char *what, int r);
  * that is closed. RESERVE_E_BUSY: at level reserve the kernel does not let us, and the sums of sessions say
  * where.
  */
-int arbitration_close(Manager *manager, const Offer *offer, LeaseOwner *known, ArbiterOwner key);
+int arbitration_close(Manager *manager, const Offer *offer, LeaseOwner *known, OwnerKey key);
 /* The arbiter is another one, or is to close now: all of it is closed anew. */
 void arbitration_forget_closed(Manager *manager);
 
 /* arbitration-owner.c: level enforce */
 
 /* @cpus are closed to sessions on the owner's threads as soon as this returns, besides those that were. */
-void arbitration_close_to_owner(Manager *manager, LeaseOwner *known, ArbiterOwner key, const CpuSet *cpus);
+void arbitration_close_to_owner(Manager *manager, LeaseOwner *known, OwnerKey key, const CpuSet *cpus);
 /* What leases @owner has is to be looked at by settle. */
 void arbitration_mark_owner(Arbitration *arbitration, LeaseOwner *owner);
 void arbitration_settle_owners(Manager *manager);

@@ -16,8 +16,6 @@
 #include "broker/log.h"
 #include "broker/manager.h"
 
-_Static_assert(GATE_SUBJECT_CGROUP(0) == ARBITER_OWNER_CGROUP(0), "owners have one key for both");
-
 static void complain(Gatekeeper *gatekeeper, const LeaseOwner *owner, int r) {
         char text[OWNER_TEXT_MAX];
 
@@ -160,7 +158,7 @@ void gatekeeper_owner_changed(Manager *manager, LeaseOwner *owner) {
         complain(gatekeeper, owner, r);
 }
 
-static bool stays(GateSubject key, uint64_t pmu_type, void *userdata) {
+static bool stays(OwnerKey key, uint64_t pmu_type, void *userdata) {
         const Manager *manager = userdata;
         const LeaseOwner *owner = lease_owner_find_key(&manager->owners, key);
 

@@ -65,7 +65,7 @@ static void name_attribute(const KvmNumbers *numbers, uint64_t attribute, char *
 
 /* Whose lease it would have been by: its own, or that of a control group that it is in. */
 static const LeaseOwner *find_owner(const Manager *manager, pid_t pid) {
-        const LeaseOwner *own = lease_owner_find_key(&manager->owners, (ArbiterOwner)pid);
+        const LeaseOwner *own = lease_owner_find_key(&manager->owners, (OwnerKey)pid);
         _cleanup_(freep) char *path = NULL;
         const GateOwner *entry;
 

@@ -21,12 +21,12 @@
 #include "broker/manager.h"
 #include "broker/misplaced.h"
 
-ArbiterOwner lease_owner_key(const Owner *owner) {
-        return owner->cgroup ? ARBITER_OWNER_CGROUP(owner->cgroup->id) : (ArbiterOwner)owner->pid;
+OwnerKey lease_owner_key(const Owner *owner) {
+        return owner->cgroup ? OWNER_KEY_CGROUP(owner->cgroup->id) : (OwnerKey)owner->pid;
 }
 
 static int compare_key(const void *a, const void *b) {
-        ArbiterOwner x = ((const LeaseOwner *)a)->key, y = ((const LeaseOwner *)b)->key;
+        OwnerKey x = ((const LeaseOwner *)a)->key, y = ((const LeaseOwner *)b)->key;
 
         return (x > y) - (x < y);
 }
@@ -35,7 +35,7 @@ static int compare_request(const void *a, const void *b) {
         return strcmp(((const Lease *)a)->request.id, ((const Lease *)b)->request.id);
 }
 
-LeaseOwner *lease_owner_find_key(const OwnerTable *table, ArbiterOwner key) {
+LeaseOwner *lease_owner_find_key(const OwnerTable *table, OwnerKey key) {
         const LeaseOwner sought = {.key = key};
         LeaseOwner *const *found;
 
@@ -194,7 +194,7 @@ LeaseOwner *lease_owner_find(const OwnerTable *table, const Owner *owner) {
 }
 
 LeaseOwner *lease_owner_find_peer(const OwnerTable *table, const VarlinkPeer *peer) {
-        LeaseOwner *known = lease_owner_find_key(table, (ArbiterOwner)peer->pid);
+        LeaseOwner *known = lease_owner_find_key(table, (OwnerKey)peer->pid);
         _cleanup_(owner_freep) Owner *now = NULL;
 
         if (!known || !owner_is_alive(known->owner))

@@ -29,7 +29,7 @@ typedef struct Lease Lease;
 typedef struct LeaseOwner {
         Manager *manager;
         Owner *owner;
-        ArbiterOwner key;             /* lease_owner_key() */
+        OwnerKey key;                 /* lease_owner_key() */
         sd_event_source *exit_source; /* its pidfd, or its cgroup.events */
         bool claimed;                 /* a process always is */
         LIST_HEAD(, Lease) leases;
@@ -48,7 +48,7 @@ typedef struct OwnerTable {
 } OwnerTable;
 
 /* What it is found by, and what the kernel's programs know it as: its pid, or its group's id. */
-ArbiterOwner lease_owner_key(const Owner *owner);
+OwnerKey lease_owner_key(const Owner *owner);
 
 /*
  * The owner of @owner's key: the one that is there (and @owner is freed), or a new one that takes @owner
@@ -56,7 +56,7 @@ ArbiterOwner lease_owner_key(const Owner *owner);
  */
 int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner);
 /* The owner entry of @key, which may be gone, or NULL. */
-LeaseOwner *lease_owner_find_key(const OwnerTable *table, ArbiterOwner key);
+LeaseOwner *lease_owner_find_key(const OwnerTable *table, OwnerKey key);
 /* The owner entry of the same process, or group, as @owner, or NULL. */
 LeaseOwner *lease_owner_find(const OwnerTable *table, const Owner *owner);
 /* The owner entry that is this peer's process, or NULL. */

@@ -85,7 +85,7 @@ static int find_owner(Manager *manager, const LeaseRecordOwner *said, LeaseReque
         if (said->cgroup)
                 return find_cgroup(manager, said, request);
 
-        known = lease_owner_find_key(&manager->owners, (ArbiterOwner)said->pid);
+        known = lease_owner_find_key(&manager->owners, (OwnerKey)said->pid);
         if (known && known->owner->start_time == said->start_time) {
                 request->known = known;
                 return 0;

@@ -82,7 +82,7 @@ _unused_ static ArbiterSession on_thread(pid_t pid, unsigned cpu) {
         } while (0)
 
 /* Where sessions on @process's threads are refused. */
-_unused_ static void assert_owner(ArbiterOwner process, const char *text) {
+_unused_ static void assert_owner(OwnerKey process, const char *text) {
         CpuSet cpus = CPUSET_NULL;
 
         for (size_t i = 0; i < fake_arbiter.n_owners; i++)

@@ -131,7 +131,7 @@ static bool is_closed(const ArbiterSession *wanted, const CpuSet *affinity, Arbi
 
         *ret_cause = ARBITER_CAUSE_OWNER;
         for (size_t i = 0; i < fake->n_owners; i++)
-                if (fake->owners[i].owner == (ArbiterOwner)wanted->target_process &&
+                if (fake->owners[i].owner == (OwnerKey)wanted->target_process &&
                     cpuset_intersects(&reach, &fake->owners[i].cpus))
                         return true;
         return false;
@@ -282,7 +282,7 @@ void arbiter_close(Arbiter *arbiter, const ArbiterClosed *closed) {
                 fake_arbiter.closed_fn();
 }
 
-int arbiter_close_owner(_unused_ Arbiter *arbiter, ArbiterOwner owner, const CpuSet *cpus) {
+int arbiter_close_owner(_unused_ Arbiter *arbiter, OwnerKey owner, const CpuSet *cpus) {
         FakeArbiter *fake = &fake_arbiter;
         size_t i = 0;
 

@@ -13,7 +13,7 @@
 #define FAKE_HOLDERS_MAX 16U
 
 typedef struct FakeOwner {
-        ArbiterOwner owner;
+        OwnerKey owner;
         CpuSet cpus;
 } FakeOwner;
 

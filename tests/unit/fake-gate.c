@@ -29,14 +29,14 @@ void fake_gate_reset(const char *reason) {
         assert_true(fake_gate.fd >= 0);
 }
 
-static GateGrant *find(GateSubject owner, uint64_t pmu_type) {
+static GateGrant *find(OwnerKey owner, uint64_t pmu_type) {
         for (size_t i = 0; i < fake_gate.n_grants; i++)
                 if (fake_gate.grants[i].owner == owner && fake_gate.grants[i].pmu_type == pmu_type)
                         return &fake_gate.grants[i];
         return NULL;
 }
 
-const GateGrant *fake_gate_find(GateSubject owner, uint64_t pmu_type) {
+const GateGrant *fake_gate_find(OwnerKey owner, uint64_t pmu_type) {
         return find(owner, pmu_type);
 }
 
@@ -115,7 +115,7 @@ int gate_allow(Gate *gate, const GateGrant *grant) {
         return 0;
 }
 
-int gate_disallow(Gate *gate, GateSubject owner, uint64_t pmu_type) {
+int gate_disallow(Gate *gate, OwnerKey owner, uint64_t pmu_type) {
         GateGrant *known = find(owner, pmu_type);
 
         if (!known)

@@ -39,6 +39,6 @@ extern FakeGate fake_gate;
  */
 void fake_gate_reset(const char *reason);
 /* NULL: it is allowed no such thing. */
-const GateGrant *fake_gate_find(GateSubject owner, uint64_t pmu_type);
+const GateGrant *fake_gate_find(OwnerKey owner, uint64_t pmu_type);
 /* Something is refused, or reported. */
 void fake_gate_refuse(const GateRefusal *refusal);

@@ -376,7 +376,7 @@ static int find_owners(void) {
 }
 
 /* Their pids stand for processes that an earlier broker knew, of which every third has leases still. */
-static bool stays(ArbiterOwner owner, void *userdata) {
+static bool stays(OwnerKey owner, void *userdata) {
         unsigned *n_asked = userdata;
 
         (*n_asked)++;
@@ -397,7 +397,7 @@ static void test_owners(void **state) {
         assert_int_equal(arbiter_open_owners(arbiter, stays, &n_asked), 0);
         assert_int_equal(n_asked, OWNERS);
         cpus = (CpuSet){0};
-        for (ArbiterOwner pid = 1; pid <= OWNERS; pid++) {
+        for (OwnerKey pid = 1; pid <= OWNERS; pid++) {
                 cpuset_add(&cpus, (unsigned)pid % CPUSET_MAX);
                 assert_int_equal(bpf_map_lookup_elem(map, &pid, &found) == 0, pid % 3 == 0);
                 if (pid % 3 != 0)

@@ -12,7 +12,7 @@
 
 #include "bpf/gate.h"
 
-static bool stays(GateSubject owner, uint64_t pmu_type, void *userdata) {
+static bool stays(OwnerKey owner, uint64_t pmu_type, void *userdata) {
         (void)owner;
         (void)pmu_type;
         (void)userdata;

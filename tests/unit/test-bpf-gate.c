@@ -77,14 +77,14 @@ static void test_reason(void **state) {
         assert_int_equal(gate_get_kept(gate, kept, KEPT_MAX), 0);
 }
 
-static bool none_stays(GateSubject owner, uint64_t pmu_type, void *userdata) {
+static bool none_stays(OwnerKey owner, uint64_t pmu_type, void *userdata) {
         (void)owner;
         (void)pmu_type;
         ++*(unsigned *)userdata;
         return false;
 }
 
-static bool all_stay(GateSubject owner, uint64_t pmu_type, void *userdata) {
+static bool all_stay(OwnerKey owner, uint64_t pmu_type, void *userdata) {
         unsigned *n = userdata;
 
         assert_int_equal(owner, getpid());
@@ -95,7 +95,7 @@ static bool all_stay(GateSubject owner, uint64_t pmu_type, void *userdata) {
 
 static void allow(Gate *gate, uint64_t pmu_type) {
         const GateGrant grant = {
-                .owner = (GateSubject)getpid(), .start_ticks = 1, .pmu_type = pmu_type, .buffer_size = 4096};
+                .owner = (OwnerKey)getpid(), .start_ticks = 1, .pmu_type = pmu_type, .buffer_size = 4096};
 
         assert_int_equal(gate_allow(gate, &grant), 0);
 }

@@ -28,7 +28,7 @@ static void test_claim(void **state) {
 
         assert_ptr_equal(find(broker, b)->owner, owner);
         assert_ptr_equal(lease_owner_find_key(&broker->manager->owners, owner->key), owner);
-        assert_true(owner->key == ARBITER_OWNER_CGROUP(owner->owner->cgroup->id));
+        assert_true(owner->key == OWNER_KEY_CGROUP(owner->owner->cgroup->id));
         assert_false(owner->claimed);
         assert_true(find(broker, a)->unclaimed_linked && find(broker, b)->unclaimed_linked);
         assert_true(lease_get_deadline(find(broker, a)) <= now + LEASE_UNCLAIMED_USEC);

@@ -95,7 +95,7 @@ static void assert_guarded(void) {
         n_changes++;
         assert_true(cpuset_is_subset(&guarded, &fake_arbiter.closed.cpu_wide));
         for (size_t i = 0; i < fake_arbiter.n_owners; i++)
-                if (fake_arbiter.owners[i].owner == (ArbiterOwner)guarded_owner &&
+                if (fake_arbiter.owners[i].owner == (OwnerKey)guarded_owner &&
                     cpuset_is_subset(&guarded, &fake_arbiter.owners[i].cpus))
                         return;
         fail_msg("open to sessions on the owner's threads");

@@ -130,12 +130,12 @@ static void do_close(Arbiter *arbiter, const char *cpu_wide, const char *task_bo
 }
 
 /* "PID", or "cgroup:ID". */
-static ArbiterOwner parse_owner(const char *text) {
+static OwnerKey parse_owner(const char *text) {
         static const char prefix[] = "cgroup:";
         size_t n = strlen(prefix);
 
-        return text && strncmp(text, prefix, n) == 0 ? ARBITER_OWNER_CGROUP(number(text + n))
-                                                     : (ArbiterOwner)number(text);
+        return text && strncmp(text, prefix, n) == 0 ? OWNER_KEY_CGROUP(number(text + n))
+                                                     : (OwnerKey)number(text);
 }
 
 static void do_owner(Arbiter *arbiter, const char *owner, const char *text) {
