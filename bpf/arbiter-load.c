@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "bpf/kept.h"
+#include "bpf/shared.h"
 #include "bpf/spe-arbiter.skel.h"
 #include "util/hash.h"
 
@@ -211,8 +212,8 @@ static int attach_hook(Arbiter *arbiter, ArbiterHook hook) {
                 if (r)
                         return r;
         }
-        __atomic_store_n(&arbiter->control->refuses, hook == ARBITER_HOOK_LSM, __ATOMIC_SEQ_CST);
-        __atomic_store_n(&arbiter->control->hinted, hook == ARBITER_HOOK_TRACEPOINTS, __ATOMIC_SEQ_CST);
+        shared_store(&arbiter->control->refuses, hook == ARBITER_HOOK_LSM);
+        shared_store(&arbiter->control->hinted, hook == ARBITER_HOOK_TRACEPOINTS);
         return 0;
 }
 

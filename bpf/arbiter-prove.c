@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "bpf/arbiter-load.h"
+#include "bpf/shared.h"
 #include "bpf/spe-arbiter.skel.h"
 
 /* One pass over what the iterator has to say, which is nothing: what it finds, it enters into the table. */
@@ -71,16 +72,15 @@ int arbiter_prove_refusal(Arbiter *arbiter) {
         if (r < 0)
                 return r;
 
-        __atomic_store_n(&control->probed, 0, __ATOMIC_SEQ_CST);
-        __atomic_store_n(&control->probe_freed, 0, __ATOMIC_SEQ_CST);
-        __atomic_store_n(&control->probe, mark, __ATOMIC_SEQ_CST);
+        shared_store(&control->probed, 0);
+        shared_store(&control->probe_freed, 0);
+        shared_store(&control->probe, mark);
         fd = open_marked(mark);
-        __atomic_store_n(&control->probe, 0, __ATOMIC_SEQ_CST);
-        if (fd != -EBUSY || __atomic_load_n(&control->probed, __ATOMIC_SEQ_CST) == 0)
+        shared_store(&control->probe, 0);
+        if (fd != -EBUSY || shared_load(&control->probed) == 0)
                 return BPF_E_UNPROVED;
 
-        __atomic_store_n(&control->exact, !__atomic_load_n(&control->probe_freed, __ATOMIC_SEQ_CST),
-                         __ATOMIC_SEQ_CST);
+        shared_store(&control->exact, !shared_load(&control->probe_freed));
         return 0;
 }
 
@@ -97,11 +97,11 @@ int arbiter_teach_iterator(Arbiter *arbiter) {
         if (fd < 0)
                 return fd;
 
-        __atomic_store_n(&control->lesson, mark, __ATOMIC_SEQ_CST);
+        shared_store(&control->lesson, mark);
         r = arbiter_run_iterator(arbiter, getpid());
-        __atomic_store_n(&control->lesson, 0, __ATOMIC_SEQ_CST);
+        shared_store(&control->lesson, 0);
         if (r < 0)
                 return r;
 
-        return __atomic_load_n(&control->file_operations, __ATOMIC_SEQ_CST) != 0 ? 0 : -ENODATA;
+        return shared_load(&control->file_operations) != 0 ? 0 : -ENODATA;
 }

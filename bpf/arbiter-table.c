@@ -14,12 +14,9 @@
 #include <time.h>
 
 #include "bpf/arbiter-load.h"
+#include "bpf/shared.h"
 
 #define NSEC_PER_SEC UINT64_C(1000000000)
-
-static uint64_t load(const __u64 *word) {
-        return __atomic_load_n(word, __ATOMIC_SEQ_CST);
-}
 
 static uint64_t now_nsec(void) {
         struct timespec now;
@@ -43,7 +40,7 @@ void arbiter_to_session(const ArbiterEntry *entry, ArbiterSession *ret_session) 
 }
 
 uint64_t arbiter_get_generation(const Arbiter *arbiter) {
-        return arbiter->control ? load(&arbiter->control->generation) : 0;
+        return arbiter->control ? shared_load(&arbiter->control->generation) : 0;
 }
 
 /* The whole table, bucket by bucket: what is there all the while is found, whatever comes and goes. */
@@ -72,8 +69,8 @@ static int copy_table(const Arbiter *arbiter, size_t *ret_n) {
 }
 
 static bool is_unseen(const Arbiter *arbiter, const ArbiterEntry *entry) {
-        return entry->seen < load(&arbiter->control->iteration) &&
-               entry->opened_nsec < load(&arbiter->control->iterated_nsec);
+        return entry->seen < shared_load(&arbiter->control->iteration) &&
+               entry->opened_nsec < shared_load(&arbiter->control->iterated_nsec);
 }
 
 int arbiter_read(const Arbiter *arbiter, ArbiterSession **ret_sessions, size_t *ret_n) {
@@ -114,7 +111,7 @@ int arbiter_iterate(Arbiter *arbiter, pid_t process) {
 
         if (process == 0) {
                 /* What opens from here on may be missed without being gone. */
-                __atomic_store_n(&arbiter->control->iterated_nsec, now_nsec(), __ATOMIC_SEQ_CST);
+                shared_store(&arbiter->control->iterated_nsec, now_nsec());
                 __atomic_fetch_add(&arbiter->control->iteration, 1, __ATOMIC_SEQ_CST);
         }
         return arbiter_run_iterator(arbiter, process);

@@ -25,14 +25,11 @@
 #include <unistd.h>
 
 #include "bpf/arbiter-load.h"
+#include "bpf/shared.h"
 
 static_assert(sizeof(ArbiterWords) == sizeof(CpuSet), "a set of CPUs is the same on both sides");
 static_assert(ARBITER_NAME_BYTES == ARBITER_PMU_NAME, "so is a PMU's name");
 static_assert(ARBITER_COMM_BYTES == ARBITER_COMMAND_MAX, "and a command's");
-
-static uint64_t load(const __u64 *word) {
-        return __atomic_load_n(word, __ATOMIC_SEQ_CST);
-}
 
 /* A CPU number may be beyond what a CpuSet has; the kernel wants room for all it knows. */
 static void read_affinity(pid_t thread, CpuSet *ret_set) {
@@ -80,7 +77,7 @@ static int find_open(Arbiter *arbiter) {
 
 static int start(Arbiter *arbiter) {
         /* Who had it before may have heard the bell, and ended before it said so. */
-        __atomic_store_n(&arbiter->control->rung, 0, __ATOMIC_SEQ_CST);
+        shared_store(&arbiter->control->rung, 0);
         arbiter->keys = calloc(ARBITER_READ_MAX, sizeof(*arbiter->keys));
         arbiter->entries = calloc(ARBITER_READ_MAX, sizeof(*arbiter->entries));
         if (!arbiter->keys || !arbiter->entries)
@@ -148,12 +145,12 @@ void arbiter_get_counters(const Arbiter *arbiter, ArbiterCounters *ret_counters)
                 return;
 
         *ret_counters = (ArbiterCounters){
-                .opened = load(&control->opened),
-                .closed = load(&control->closed),
-                .refused = load(&control->refused),
-                .full = load(&control->full),
-                .drifted = load(&control->drifted),
-                .lost = load(&control->lost),
+                .opened = shared_load(&control->opened),
+                .closed = shared_load(&control->closed),
+                .refused = shared_load(&control->refused),
+                .full = shared_load(&control->full),
+                .drifted = shared_load(&control->drifted),
+                .lost = shared_load(&control->lost),
         };
 }
 
@@ -192,7 +189,7 @@ int arbiter_process(Arbiter *arbiter, ArbiterRefusalFn refused, void *userdata) 
         /* Before the table is read: who changes it after that rings again. But after the ring was emptied: a
          * bell that came between would be taken out of it, and `rung` stay set (tests/models/doorbell.pml).
          */
-        __atomic_store_n(&arbiter->control->rung, 0, __ATOMIC_SEQ_CST);
+        shared_store(&arbiter->control->rung, 0);
         atomic_thread_fence(memory_order_seq_cst);
         return r < 0 ? r : 0;
 }
@@ -249,7 +246,7 @@ int arbiter_set_pmus(Arbiter *arbiter, const ArbiterPmu *pmus, size_t n_pmus) {
         if (r < 0)
                 return r;
 
-        __atomic_store_n(&arbiter->control->named, named, __ATOMIC_SEQ_CST);
+        shared_store(&arbiter->control->named, named);
         return look ? arbiter_iterate(arbiter, 0) : 0;
 }
 

@@ -23,6 +23,7 @@
 
 #include "bpf/explain.h"
 #include "bpf/kept.h"
+#include "bpf/shared.h"
 #include "bpf/spe-gate.h"
 #include "util/hash.h"
 
@@ -62,14 +63,6 @@ struct Gate {
         void *userdata;
         unsigned n_told;
 };
-
-static uint64_t load(const __u64 *word) {
-        return __atomic_load_n(word, __ATOMIC_SEQ_CST);
-}
-
-static void store(__u64 *word, uint64_t value) {
-        __atomic_store_n(word, value, __ATOMIC_SEQ_CST);
-}
 
 static struct bpf_map *map_of(const struct spe_gate *programs, GatePart part) {
         switch (part) {
@@ -159,11 +152,11 @@ static int prove(GateControl *control) {
         if (r < 0)
                 return r;
 
-        store(&control->probed, 0);
-        store(&control->probe, mark);
+        shared_store(&control->probed, 0);
+        shared_store(&control->probe, mark);
         error = ioctl(fd, KVM_SET_DEVICE_ATTR, mark) < 0 ? errno : 0;
-        store(&control->probe, 0);
-        return error == EACCES && load(&control->probed) != 0 ? 0 : BPF_E_UNPROVED;
+        shared_store(&control->probe, 0);
+        return error == EACCES && shared_load(&control->probed) != 0 ? 0 : BPF_E_UNPROVED;
 }
 
 static int take_notice(void *userdata, void *data, size_t size) {
@@ -205,7 +198,7 @@ static int start(Gate *gate) {
         }
 
         gate->control = &gate->programs->bss->control;
-        store(&gate->control->tick_nsec, NSEC_PER_SEC / (uint64_t)sysconf(_SC_CLK_TCK));
+        shared_store(&gate->control->tick_nsec, NSEC_PER_SEC / (uint64_t)sysconf(_SC_CLK_TCK));
         gate->notices = ring_buffer__new(bpf_map__fd(gate->programs->maps.notices), take_notice, gate,
                                          /* opts= */ NULL);
         return gate->notices ? 0 : -errno;
@@ -267,9 +260,9 @@ void gate_get_counters(const Gate *gate, GateCounters *ret_counters) {
                 return;
 
         *ret_counters = (GateCounters){
-                .refused = load(&control->refused),
-                .reported = load(&control->reported),
-                .lost = load(&control->lost),
+                .refused = shared_load(&control->refused),
+                .reported = shared_load(&control->reported),
+                .lost = shared_load(&control->lost),
         };
 }
 
@@ -287,14 +280,14 @@ size_t gate_get_kept(const Gate *gate, NamedFd *kept, size_t n) {
 
 /* Numbers belong together: while they change, all pass. */
 static void set_numbers(GateControl *control, uint64_t group, uint64_t spu, uint64_t size) {
-        if (load(&control->group) == group && load(&control->attribute_spu) == spu &&
-            load(&control->attribute_size) == size)
+        if (shared_load(&control->group) == group && shared_load(&control->attribute_spu) == spu &&
+            shared_load(&control->attribute_size) == size)
                 return;
 
-        store(&control->level, GATE_OFF);
-        store(&control->group, group);
-        store(&control->attribute_spu, spu);
-        store(&control->attribute_size, size);
+        shared_store(&control->level, GATE_OFF);
+        shared_store(&control->group, group);
+        shared_store(&control->attribute_spu, spu);
+        shared_store(&control->attribute_size, size);
 }
 
 void gate_set_rule(Gate *gate, const GateRule *rule) {
@@ -309,7 +302,7 @@ void gate_set_rule(Gate *gate, const GateRule *rule) {
 
         set_numbers(gate->control, rule->group, rule->attribute_spu,
                     rule->knows_size ? rule->attribute_size : GATE_NO_ATTRIBUTE);
-        store(&gate->control->level, levels[rule->action]);
+        shared_store(&gate->control->level, levels[rule->action]);
 }
 
 static GateKey key_of(OwnerKey owner, uint64_t pmu_type) {
