@@ -49,6 +49,7 @@ struct Arbiter {
         struct ring_buffer *doorbell;
         ArbiterRefusalFn refused; /* while arbiter_process() runs */
         void *userdata;
+        unsigned n_taken;
 
         /* For one arbiter_read(): what the kernel writes. */
         uint64_t *keys;

@@ -46,7 +46,7 @@ static int take_notice(void *userdata, void *data, size_t size) {
         ArbiterRefusal refusal = {0};
 
         if (size < sizeof(*notice) || !arbiter->refused)
-                return 0; /* the bell */
+                return shared_taken(&arbiter->n_taken); /* the bell */
 
         refusal.cause = (ArbiterCause)notice->cause;
         arbiter_to_session(&notice->entry, &refusal.session);
@@ -54,7 +54,7 @@ static int take_notice(void *userdata, void *data, size_t size) {
         if (refusal.session.target_thread != 0)
                 read_affinity(refusal.session.target_thread, &refusal.affinity);
         arbiter->refused(&refusal, arbiter->userdata);
-        return 0;
+        return shared_taken(&arbiter->n_taken);
 }
 
 /*
@@ -184,14 +184,14 @@ int arbiter_process(Arbiter *arbiter, ArbiterRefusalFn refused, void *userdata) 
 
         arbiter->refused = refused;
         arbiter->userdata = userdata;
-        r = ring_buffer__consume(arbiter->doorbell);
+        r = shared_take(arbiter->doorbell, &arbiter->n_taken);
 
-        /* Before the table is read: who changes it after that rings again. But after the ring was emptied: a
-         * bell that came between would be taken out of it, and `rung` stay set (tests/models/doorbell.pml).
-         */
+        /* Before the table is read: who changes it after that rings again. But after bells were taken out of
+         * the ring: one that came between would be, too, and `rung` stay set (tests/models/doorbell.pml).
+         * What is left in the ring keeps it readable, whether there is a bell in it or not. */
         shared_store(&arbiter->control->rung, 0);
         atomic_thread_fence(memory_order_seq_cst);
-        return r < 0 ? r : 0;
+        return r;
 }
 
 static bool is_spu_name(const char *name) {

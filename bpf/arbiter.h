@@ -123,8 +123,8 @@ size_t arbiter_get_kept(const Arbiter *arbiter, NamedFd *kept, size_t n);
 
 /*
  * The doorbell: readable when the table has changed, a descriptor may have been closed, or an event was
- * refused. -1: there is none. arbiter_process() empties it and tells of the refusals; the table is then read
- * anew. Rings that come meanwhile are one.
+ * refused. -1: there is none. arbiter_process() empties it and tells of the refusals, a bounded number at a
+ * time: what is left keeps it readable. The table is then read anew. Rings that come meanwhile are one.
  */
 int arbiter_get_fd(const Arbiter *arbiter);
 typedef void (*ArbiterRefusalFn)(const ArbiterRefusal *refusal, void *userdata);

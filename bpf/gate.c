@@ -30,8 +30,6 @@
 #include "bpf/spe-gate.skel.h" /* which has no types of its own */
 
 #define NSEC_PER_SEC 1000000000U
-/* Of one gate_process(): whoever calls in a loop fills the ring as fast as it is emptied. */
-#define NOTICES_MAX 64U
 
 static const BpfSubject subject = {.watched = "ioctl()", .refused = "a call of ioctl() pass"};
 
@@ -61,7 +59,7 @@ struct Gate {
         struct ring_buffer *notices;
         GateRefusalFn refused; /* while gate_process() runs */
         void *userdata;
-        unsigned n_told;
+        unsigned n_taken;
 };
 
 static struct bpf_map *map_of(const struct spe_gate *programs, GatePart part) {
@@ -165,7 +163,7 @@ static int take_notice(void *userdata, void *data, size_t size) {
         GateRefusal refusal;
 
         if (size < sizeof(*notice) || notice->cause >= _GATE_CAUSE_MAX)
-                return 0;
+                return shared_taken(&gate->n_taken);
 
         refusal = (GateRefusal){
                 .cause = (GateCause)notice->cause,
@@ -178,7 +176,7 @@ static int take_notice(void *userdata, void *data, size_t size) {
         };
         memcpy(refusal.command, notice->command, sizeof(refusal.command) - 1);
         gate->refused(&refusal, gate->userdata);
-        return ++gate->n_told < NOTICES_MAX ? 0 : -ECANCELED;
+        return shared_taken(&gate->n_taken);
 }
 
 static int start(Gate *gate) {
@@ -360,14 +358,10 @@ int gate_get_fd(const Gate *gate) {
 }
 
 int gate_process(Gate *gate, GateRefusalFn refused, void *userdata) {
-        int r;
-
         if (!gate->notices)
                 return 0;
 
         gate->refused = refused;
         gate->userdata = userdata;
-        gate->n_told = 0;
-        r = ring_buffer__consume(gate->notices);
-        return r < 0 && r != -ECANCELED ? r : 0;
+        return shared_take(gate->notices, &gate->n_taken);
 }

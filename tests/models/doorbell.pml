@@ -5,8 +5,9 @@
  *
  * A hook changes the table, counts the generation up (a full barrier), and rings, unless `rung` says that the bell is in
  * the ring and has not been heard. The broker, woken by the bell, empties the ring, clears `rung`, has a full barrier,
- * and reads the table if the generation is another; and waits again if a session is still there. Checked: it does not
- * wait for ever, which would be a state in which nothing can happen and the broker has not ended.
+ * and reads the table if the generation is another; and waits again if a session is still there. Where the ring has more
+ * than it takes in one turn, the bell may be left in it, and wakes it again. Checked: it does not wait for ever, which
+ * would be a state in which nothing can happen and the broker has not ended.
  */
 
 #define ENTRY(hook) (hook)
@@ -83,7 +84,10 @@ active proctype Broker()
 		clear_rung();
 #endif
 #ifndef EMPTIED_AFTER_READ
-		bell = false;
+		if
+		:: bell = false
+		:: skip /* there were so many refusals before it */
+		fi;
 #endif
 #if !defined(CLEARED_BEFORE_EMPTIED) && !defined(CLEARED_AFTER_READ)
 		clear_rung();

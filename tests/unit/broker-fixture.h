@@ -33,6 +33,7 @@
 #include "util/fs.h"
 #include "varlink/json-read.h"
 
+#include "tests/unit/fd-fixture.h"
 #include "tests/unit/no-uevents.h"
 
 #define BROKER  "io.spebroker.Broker."
@@ -188,38 +189,6 @@ _unused_ static int child_wait(pid_t pid) {
 _unused_ static void child_kill(pid_t pid) {
         assert_int_equal(kill(pid, SIGKILL), 0);
         assert_int_equal(child_wait(pid), SIGKILL);
-}
-
-static inline void send_fd(int socket, int fd) {
-        _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
-        char byte = 0;
-        struct iovec iov = {.iov_base = &byte, .iov_len = 1};
-        struct msghdr message = {
-                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-        (void)!sendmsg(socket, &message, 0);
-}
-
-static inline int receive_fd(int socket) {
-        _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
-        char byte;
-        struct iovec iov = {.iov_base = &byte, .iov_len = 1};
-        struct msghdr message = {
-                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-        struct cmsghdr *header;
-        int fd;
-
-        assert_int_equal(recvmsg(socket, &message, MSG_CMSG_CLOEXEC), 1);
-        header = CMSG_FIRSTHDR(&message);
-        if (!header)
-                return -1;
-        memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-        return fd;
 }
 
 static inline Client *client_add(Broker *broker, const int fds[static 2], pid_t pid) {

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -29,6 +30,9 @@
 
 #include "bpf/arbiter.h"
 #include "bpf/probe.h"
+#include "bpf/shared.h"
+#include "bpf/spe-arbiter.h"
+#include "tests/unit/fd-fixture.h"
 #include "util/cleanup.h"
 
 #define PMU            "software"
@@ -36,6 +40,7 @@
 #define DEADLINE_MSEC  10000
 #define KEPT_MAX       32U
 #define OWNERS         600
+#define BELLS          200U
 #define UNPRIVILEGED   65534
 #define NOT_UNDERSTOOD "arbiter-0-sessions"
 
@@ -217,6 +222,42 @@ static void test_doorbell(void **state) {
         assert_int_equal(arbiter_process(arbiter, NULL, NULL), 0);
 }
 
+/* What @part of the programs' memory is kept by. */
+static int find_kept(const char *part) {
+        NamedFd kept[KEPT_MAX];
+        size_t n = arbiter_get_kept(arbiter, kept, KEPT_MAX);
+
+        for (size_t i = 0; i < n; i++) {
+                const char *end = strrchr(kept[i].name, '-');
+
+                if (end && strcmp(end + 1, part) == 0)
+                        return kept[i].fd;
+        }
+        fail_msg("no %s are kept", part);
+        return -1;
+}
+
+/* A full ring is emptied by parts, and readable until then. That they were heard has the programs ring on. */
+static void test_doorbell_bounded(void **state) {
+        ArbiterControl *control;
+        unsigned turns = 0;
+        int fd;
+
+        (void)state;
+        control = mmap(NULL, sizeof(*control), PROT_READ | PROT_WRITE, MAP_SHARED, find_kept("control"), 0);
+        assert_ptr_not_equal(control, MAP_FAILED);
+        fd = open_event(0, -1);
+        for (unsigned i = 0; i < BELLS; i++) {
+                shared_store(&control->rung, 0);
+                close(dup(fd)); /* by somebody who was seen to have one */
+        }
+        assert_int_equal(munmap(control, sizeof(*control)), 0);
+        for (; turns <= BELLS && wait_for_bell(0); turns++)
+                assert_int_equal(arbiter_process(arbiter, NULL, NULL), 0);
+        assert_true(turns >= BELLS / SHARED_NOTICES_MAX && turns <= BELLS); /* others ring, too */
+        end(fd);
+}
+
 typedef struct Thread {
         pthread_barrier_t barrier;
         pid_t id;
@@ -271,32 +312,6 @@ static void test_fork(void **state) {
         forget_of(getpid());
 }
 
-static void send_fd(int socket, int fd) {
-        char byte = 0, control[CMSG_SPACE(sizeof(int))] = {0};
-        struct iovec data = {.iov_base = &byte, .iov_len = 1};
-        struct msghdr message = {
-                .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-        *header = (struct cmsghdr){
-                .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-        memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-        assert_int_equal(sendmsg(socket, &message, 0), 1);
-}
-
-static int receive_fd(int socket) {
-        char byte, control[CMSG_SPACE(sizeof(int))];
-        struct iovec data = {.iov_base = &byte, .iov_len = 1};
-        struct msghdr message = {
-                .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-        int fd;
-
-        assert_int_equal(recvmsg(socket, &message, MSG_CMSG_CLOEXEC), 1);
-        assert_int_equal(message.msg_controllen, sizeof(control));
-        memcpy(&fd, control + CMSG_LEN(0), sizeof(fd));
-        return fd;
-}
-
 /* What nobody had when all were looked at is found with whom it is looked for; who has it stays. */
 static void test_one_process(void **state) {
         ArbiterSession session;
@@ -312,6 +327,7 @@ static void test_one_process(void **state) {
         assert_false(have_mine());
 
         fd = receive_fd(sockets[1]);
+        assert_true(fd >= 0);
         assert_int_equal(arbiter_iterate(arbiter, getppid()), 0);
         assert_false(have_mine());
         assert_int_equal(arbiter_iterate(arbiter, getpid()), 0);
@@ -360,21 +376,6 @@ static void test_closed(void **state) {
         arbiter_close(arbiter, &(ArbiterClosed){0});
 }
 
-/* The programs' own table of what is closed to whose threads. */
-static int find_owners(void) {
-        NamedFd kept[KEPT_MAX];
-        size_t n = arbiter_get_kept(arbiter, kept, KEPT_MAX);
-
-        for (size_t i = 0; i < n; i++) {
-                const char *end = strrchr(kept[i].name, '-');
-
-                if (end && strcmp(end, "-owners") == 0)
-                        return kept[i].fd;
-        }
-        fail_msg("no table of owners is kept");
-        return -1;
-}
-
 /* Their pids stand for processes that an earlier broker knew, of which every third has leases still. */
 static bool stays(OwnerKey owner, void *userdata) {
         unsigned *n_asked = userdata;
@@ -389,7 +390,7 @@ static void test_owners(void **state) {
         int map;
 
         (void)state;
-        map = find_owners();
+        map = find_kept("owners"); /* the programs' own table */
         for (pid_t pid = 1; pid <= OWNERS; pid++) {
                 cpuset_add(&cpus, (unsigned)pid % CPUSET_MAX);
                 assert_int_equal(arbiter_close_owner(arbiter, pid, &cpus), 0);
@@ -560,6 +561,7 @@ int main(void) {
                 cmocka_unit_test_setup(test_after_iteration, set_up),
                 cmocka_unit_test_setup(test_one_process, set_up),
                 cmocka_unit_test_setup(test_doorbell, set_up),
+                cmocka_unit_test_setup(test_doorbell_bounded, set_up),
                 cmocka_unit_test_setup(test_thread, set_up),
                 cmocka_unit_test_setup(test_fork, set_up),
                 cmocka_unit_test_setup(test_in_flight, set_up),

@@ -189,12 +189,20 @@ static void say_refusal(const ArbiterRefusal *refusal, void *userdata) {
         *first = false;
 }
 
+static bool is_rung(const Arbiter *arbiter) {
+        struct pollfd doorbell = {.fd = arbiter_get_fd(arbiter), .events = POLLIN};
+
+        return poll(&doorbell, 1, 0) > 0;
+}
+
 static void do_process(Arbiter *arbiter) {
         bool first = true;
         int r;
 
         (void)printf("{\"refusals\": [");
-        r = arbiter_process(arbiter, say_refusal, &first);
+        do
+                r = arbiter_process(arbiter, say_refusal, &first);
+        while (r == 0 && is_rung(arbiter));
         (void)printf("], \"result\": %i}\n", r);
 }
 
