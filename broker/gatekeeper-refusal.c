@@ -63,19 +63,37 @@ static void name_attribute(const KvmNumbers *numbers, uint64_t attribute, char *
         (void)snprintf(name, size, "attribute %" PRIu64, attribute);
 }
 
-/* Whose lease it would have been by: its own, or that of a control group that it is in. */
+/* Whether the process, which may be in a control group of that path (NULL: not known), is the owner or in it.
+ */
+static bool is_of(const LeaseOwner *owner, pid_t pid, const char *path) {
+        const Cgroup *group = owner->owner->cgroup;
+
+        return group ? path && cgroup_has_path(group, path) : owner->key == (OwnerKey)pid;
+}
+
+/* Whether of two that the process is of, the kernel goes by @owner: by what it admits to something, then by
+ * the process before its groups, then by the inner group. */
+static bool is_before(const LeaseOwner *owner, const LeaseOwner *other) {
+        const Cgroup *group = owner->owner->cgroup, *other_group = other->owner->cgroup;
+
+        if (!owner->admitted != !other->admitted)
+                return owner->admitted;
+        return other_group && (!group || strlen(group->path) > strlen(other_group->path));
+}
+
+/* Whose lease it would have been by, or was, where it is revoked: the process's own, or that of a control
+ * group that it is in. */
 static const LeaseOwner *find_owner(const Manager *manager, pid_t pid) {
-        const LeaseOwner *own = lease_owner_find_key(&manager->owners, (OwnerKey)pid);
         _cleanup_(freep) char *path = NULL;
-        const GateOwner *entry;
+        const LeaseOwner *found = NULL;
+        const Lease *lease;
 
-        if (own || cgroup_path_of_process(pid, &path) != 0)
-                return own;
-
-        LIST_FOREACH(entry, &manager->gatekeeper->owners, link)
-                if (entry->owner->owner->cgroup && cgroup_has_path(entry->owner->owner->cgroup, path))
-                        return entry->owner;
-        return NULL;
+        (void)cgroup_path_of_process(pid, &path);
+        TAILQ_FOREACH(lease, &manager->leases.all, link)
+                if (lease_is_charged(lease) && is_of(lease->owner, pid, path) &&
+                    (!found || is_before(lease->owner, found)))
+                        found = lease->owner;
+        return found;
 }
 
 static void case_init(Case *c, const Manager *manager, const GateRefusal *facts) {

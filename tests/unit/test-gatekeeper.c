@@ -9,6 +9,7 @@
 
 #include <errno.h>
 
+#include "tests/unit/cgroup-fixture.h"
 #include "tests/unit/fake-gate.h"
 
 #define NUMBERS    "[KVM]\nCapability=300\nFeature=9\nGroup=3\nAttributeIrq=0\nAttributeSpu=2\nAttributeInit=1\n"
@@ -405,6 +406,61 @@ static void test_with_lease(void **state) {
         assert_null_at(refusal, "/vm");
 }
 
+static LeaseId acquire_group(Client *client, const TestGroup *group, const char *cpus) {
+        return lease_id(client_call(client, BROKER "Acquire",
+                                    "{\"request\":{\"vm\":\"web1\",\"vcpus\":1,\"cpus\":\"%s\","
+                                    "\"bufferSize\":4096,\"cgroup\":\"%s\"}}",
+                                    cpus, group->path));
+}
+
+static void end_grace(Client *client, LeaseId id) {
+        assert_fine(client_call(client, ADMIN "Revoke", "{\"leaseId\":\"%s\",\"graceUSec\":0}", id.text));
+        broker_wait(client->broker, find(client->broker, id)->state == LEASE_STATE_REVOKED);
+}
+
+/* @why, then the lease's id, then @more is what is said. */
+static void assert_by(struct json_object *refusal, const char *error, const char *why, LeaseId id,
+                      const char *more) {
+        char text[128];
+
+        assert_error(refusal, error);
+        (void)snprintf(text, sizeof(text), "%s its lease %s%s", why, id.text, more);
+        if (!strstr(text_at(refusal, "/message"), text))
+                fail_msg("no '%s' in '%s'", text, text_at(refusal, "/message"));
+}
+
+/* Of groups in each other it is the innermost by which the kernel goes, of those that may anything; of groups
+ * whose leases are revoked, it is told. */
+static void test_groups(void **state) {
+        Broker *broker = *state;
+        TestGroup outer = group_new(""), inner = group_new("/inner");
+        pid_t deep = group_fork(&inner), above = group_fork(&outer);
+        Client *client = client_new(broker);
+        LeaseId narrow = acquire_group(client, &inner, "4"), wide = acquire_group(client, &outer, "0");
+
+        assert_by(refuse(client, refusal_of(GATE_CAUSE_OTHER_SPU, deep, 1001)), BROKER "NoSuchInstance",
+                  "is not the SPU of", narrow, ", which is arm_spe_1");
+        assert_by(refuse(client, refusal_of(GATE_CAUSE_OTHER_SPU, above, 1002)), BROKER "NoSuchInstance",
+                  "is not the SPU of", wide, ", which is arm_spe_0");
+
+        end_grace(client, narrow);
+        assert_by(refuse(client, refusal_of(GATE_CAUSE_OTHER_SPU, deep, 1003)), BROKER "NoSuchInstance",
+                  "is not the SPU of", wide, ", which is arm_spe_0");
+        end_grace(client, wide);
+        assert_by(refuse(client, refusal_of(GATE_CAUSE_NO_LEASE, deep, 0)), BROKER "NoSuchLease", ":", narrow,
+                  " is revoked");
+        assert_by(refuse(client, refusal_of(GATE_CAUSE_NO_LEASE, above, 0)), BROKER "NoSuchLease", ":", wide,
+                  " is revoked");
+        assert_null_at(refuse(client, refusal_of(GATE_CAUSE_NO_LEASE, getpid(), 0)), "/vm");
+
+        group_kill(deep);
+        group_kill(above);
+        broker_wait(broker, broker->manager->leases.n == 0);
+        client_free(client);
+        group_remove(&inner);
+        group_remove(&outer);
+}
+
 /* A user who is refused in all ways keeps nobody else's out of the list. */
 static void test_many(void **state) {
         Broker *broker = *state;
@@ -433,6 +489,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_full, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_no_lease, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_with_lease, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_groups, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_many, setup, teardown),
         };
 
