@@ -208,6 +208,21 @@ def bring_libraries(debian, tree, kbuild):
             program.with_name(f"{base}.elf{real}{suffix}").symlink_to(program.name)
 
 
+def apparmor(architecture):
+    """The directory with AppArmor's parser, its libraries, and libvirt's profiles, below the name of each release."""
+
+    def make(tree):
+        for suite, packages in machines.APPARMOR_PACKAGES.items():
+            (tree / suite).mkdir()
+            with archive(suite, architecture) as debian:
+                debian.download("apparmor", depends=True)
+                for file in debian.download(*packages):
+                    unpack(file, tree / suite, "./etc/apparmor.d/*", "*/apparmor_parser", "./lib/*-linux-gnu/*",
+                           "./usr/lib/*-linux-gnu/*", "./usr/share/apparmor-features/*")
+
+    return entry(f"apparmor-{architecture}", repr(machines.APPARMOR_PACKAGES), make)
+
+
 def qemu():
     """How to run a QEMU program: its command, and where it finds its own files."""
     with locked("qemu"):

@@ -40,6 +40,12 @@ ROOT_PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "udev", "kmod", "iproute2", "procps", "strace", "python3",
     "libsystemd0", "libjson-c5", "libini-config5", "libsmartcols1", "libnl-3-200", "libbpf1", "libcmocka0",
 )
+# What confines libvirt's QEMU, release by release; AppArmor itself, with all that it depends on, comes besides.
+APPARMOR_PACKAGES = {
+    "bookworm": ("libvirt-daemon-system",),
+    "trixie": ("libvirt-daemon", "libvirt-daemon-driver-qemu"),
+    "sid": ("libvirt-daemon", "libvirt-daemon-driver-qemu"),
+}
 # Runs alone in the initramfs, so that it needs no library there.
 INITRAMFS_PACKAGE = "busybox-static"
 

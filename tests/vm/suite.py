@@ -20,6 +20,7 @@ import time
 sys.dont_write_bytecode = True
 
 import boot  # noqa: E402
+import fetch  # noqa: E402
 import kernel  # noqa: E402
 import module  # noqa: E402
 import rootfs  # noqa: E402
@@ -30,6 +31,7 @@ SKIPPED = 77
 TEST_SECONDS = 900
 GUEST_DEADLINE = "60"  # everything is slow in there
 REASON = "skipped"
+APPARMOR = "/run/vm/apparmor"
 
 
 def test_of(architecture, name):
@@ -52,9 +54,20 @@ def job_of(architecture, kernel_name, build, results, names):
     if "SPE_LONG" in os.environ:
         job.environment["SPE_LONG"] = os.environ["SPE_LONG"]
     shutil.copy(module.build(architecture, kernel_name), results / module.NAME)
+    if "apparmor" in names:
+        share_apparmor(job)
     for name in names:
         job.add(name, ["python3", "-B", str(test_of(architecture, name))], TEST_SECONDS)
     return job
+
+
+def share_apparmor(job):
+    """A machine without it is a machine all the same."""
+    try:
+        job.share(APPARMOR, fetch.apparmor(job.architecture))
+        job.environment["SPE_VM_APPARMOR"] = APPARMOR
+    except Unavailable as error:
+        fetch.say(f"no AppArmor: {error}")
 
 
 def run(architecture, kernel_name, build, results, names):
@@ -102,6 +115,7 @@ def fetch_all(architecture, kernel_name):
     try:
         kernel.initramfs(architecture, kernel_name)
         kernel.fetch.qemu()
+        fetch.apparmor(architecture)
         module.build(architecture, kernel_name)
     except Unavailable as error:
         print(f"no virtual machine: {error}")
