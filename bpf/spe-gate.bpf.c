@@ -224,14 +224,10 @@ static __always_inline int check(unsigned long argument, bool refuses) {
         return refuses ? -EACCES : 0;
 }
 
-SEC("lsm.s/file_ioctl")
-int BPF_PROG(set_attribute, struct file *file, unsigned int command, unsigned long argument, int verdict) {
+/* Not inlined, so that the program that all ioctl() get to needs no stack, and saves no registers. */
+static __noinline int decide(struct file *file, unsigned long argument) {
         __u64 level;
 
-        if (command != SET_DEVICE_ATTR)
-                return 0;
-        if (verdict != 0)
-                return verdict;
         if (is_probe(argument))
                 return -EACCES;
 
@@ -239,6 +235,13 @@ int BPF_PROG(set_attribute, struct file *file, unsigned int command, unsigned lo
         if (level == GATE_OFF || !is_vcpu(file))
                 return 0;
         return check(argument, level == GATE_REFUSE);
+}
+
+SEC("lsm.s/file_ioctl")
+int BPF_PROG(set_attribute, struct file *file, unsigned int command, unsigned long argument, int verdict) {
+        if (command != SET_DEVICE_ATTR)
+                return 0;
+        return verdict != 0 ? verdict : decide(file, argument);
 }
 
 char _license[] SEC("license") = "GPL";
