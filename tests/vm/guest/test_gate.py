@@ -140,17 +140,29 @@ class TestEnforce(Case):
         self.daemon.call("Release", leaseId=lease)
         self.outcome(self.mine, {(SPU, MINE): "EACCES", (INIT, None): "EACCES"})
 
-    def test_control_group(self):
-        """All that are in it, or below it, may what its lease says, as long as they are: what they fork, too."""
-        root = pathlib.Path("/sys/fs/cgroup")
-        group = root / f"spe-broker-{os.getpid()}"
+    def groups(self):
+        """A control group, and one in it. The VMM ends before they do."""
+        group = pathlib.Path(f"/sys/fs/cgroup/spe-broker-{os.getpid()}")
         inner = group / "vmm"
         for path in (group, inner):
             path.mkdir()
             self.addCleanup(path.rmdir)
         self.addCleanup(self.mine.end)
-        lease = self.daemon.call("Acquire", request={"vm": "web1", "vcpus": 1, "cpus": "0-3", "bufferSize": BUFFER,
-                                                     "cgroup": f"/{group.name}"})["lease"]["leaseId"]
+        return group, inner
+
+    def lease_of_group(self, group, cpus="0-3", size=BUFFER):
+        path = f"/{group.relative_to('/sys/fs/cgroup')}"
+        return self.daemon.call("Acquire", request={"vm": "web1", "vcpus": 1, "cpus": cpus, "bufferSize": size,
+                                                    "cgroup": path})["lease"]["leaseId"]
+
+    def revoke(self, lease):
+        self.daemon.call("io.spebroker.Admin.Revoke", leaseId=lease, graceUSec=0)
+        harness.wait_for(lambda: self.daemon.lease(lease)["state"] == "revoked", "the end of the grace")
+
+    def test_control_group(self):
+        """All that are in it, or below it, may what its lease says, as long as they are: what they fork, too."""
+        group, inner = self.groups()
+        lease = self.lease_of_group(group)
         self.assertEqual(self.mine.set(GROUP, INIT), "EACCES")
         (inner / "cgroup.procs").write_text(str(self.mine.pid))
         self.outcome(self.mine, {(IRQ, 21): "ENXIO", (SPU, MINE): "ENXIO", (SIZE, BUFFER): "ENXIO", (INIT, None): "ENXIO",
@@ -163,6 +175,21 @@ class TestEnforce(Case):
         self.assertIn(f"arm_spe_1 is not the SPU of its lease {lease}, which is arm_spe_0", spu["message"])
         self.daemon.call("Release", leaseId=lease)
         self.outcome(self.mine, {(SPU, MINE): "EACCES", (INIT, None): "EACCES"})
+
+    def test_groups_in_each_other(self):
+        """The SPUs are those of all of them, the size is the innermost one's; by which lease it was refused is told."""
+        group, inner = self.groups()
+        wide, narrow = self.lease_of_group(group, size=2 * BUFFER), self.lease_of_group(inner, cpus="4-7")
+        (inner / "cgroup.procs").write_text(str(self.mine.pid))
+        self.outcome(self.mine, {(SPU, MINE): "ENXIO", (SPU, OTHER): "ENXIO", (SIZE, BUFFER): "ENXIO",
+                                 (SIZE, 2 * BUFFER): "EACCES", (SPU, 77): "EACCES"})
+        self.assertIn(f"is not the SPU of its lease {narrow}, which is arm_spe_1", self.told(2)[0]["message"])
+        self.revoke(narrow)
+        self.outcome(self.mine, {(SPU, MINE): "ENXIO", (SIZE, 2 * BUFFER): "ENXIO", (SPU, OTHER): "EACCES"})
+        self.assertIn(f"is not the SPU of its lease {wide}, which is arm_spe_0", self.told(3)[0]["message"])
+        self.revoke(wide)
+        self.outcome(self.mine, {(INIT, None): "EACCES"})
+        self.assertIn(f"its lease {narrow} is revoked", self.told(4)[0]["message"])
 
     def test_other_spu(self):
         lease = self.lease(self.mine)
@@ -220,8 +247,7 @@ class TestEnforce(Case):
         lease = self.lease(self.mine)
         self.daemon.call("io.spebroker.Admin.Revoke", leaseId=lease, graceUSec=3600 * 10**6)
         self.outcome(self.mine, {(INIT, None): "ENXIO"})
-        self.daemon.call("io.spebroker.Admin.Revoke", leaseId=lease, graceUSec=0)
-        harness.wait_for(lambda: self.daemon.lease(lease)["state"] == "revoked", "the end of the grace")
+        self.revoke(lease)
         self.outcome(self.mine, {(INIT, None): "EACCES", (SPU, MINE): "EACCES"})
         refusal = self.told(1)[0]
         self.assertEqual(refusal["vm"], "web1")
