@@ -30,10 +30,12 @@ class Failed(Exception):
 
 
 class Job:
-    """Commands for one VM, the host's directories that it sees, and what it is."""
+    """Commands for one VM, the host's directories that it sees, and what it is. One that is counted has a processor of
+    which each instruction takes a nanosecond: what is measured there are instructions, each time as many."""
 
-    def __init__(self, architecture, kernel, systemd=True, append=""):
+    def __init__(self, architecture, kernel, systemd=True, append="", counted=False):
         self.architecture, self.kernel, self.systemd, self.append = architecture, kernel, systemd, append
+        self.counted = counted
         self.commands, self.shares, self.environment = [], {}, {}
 
     def add(self, name, command, timeout):
@@ -66,8 +68,9 @@ def command_line(job, directory):
     append.append("systemd.show_status=0" if job.systemd else "vm.init=/usr/local/sbin/vm-agent")
     root = str(rootfs.make_root(job.architecture) / "root.ext4").replace(",", ",,")
     arguments = [
-        *fetch.qemu()(job.architecture), *machine["machine"], "-accel", "tcg,thread=multi",
-        "-smp", str(machines.PROCESSORS), "-m", str(machines.MEMORY_MIB), "-nodefaults", "-no-user-config",
+        *fetch.qemu()(job.architecture), *machine["machine"],
+        *(machines.COUNTED if job.counted else machines.UNCOUNTED),
+        "-m", str(machines.MEMORY_MIB), "-nodefaults", "-no-user-config",
         "-display", "none", "-no-reboot",
         "-kernel", str(kernel.bootable(job.architecture, job.kernel)), "-initrd", str(initramfs),
         "-append", " ".join([*append, *job.append.split()]),

@@ -16,8 +16,9 @@ NEWER_SUITES = ("sid",)
 QEMU_SUITE = "sid"
 QEMU_PACKAGES = ("qemu-system-x86", "qemu-system-arm")
 
-PROCESSORS = 4
 MEMORY_MIB = 1024
+UNCOUNTED = ("-accel", "tcg,thread=multi", "-smp", "4")
+COUNTED = ("-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0,sleep=off")
 
 ARCHITECTURES = {
     "amd64": {

@@ -31,6 +31,7 @@ def arguments():
     parser.add_argument("--arch", choices=sorted(machines.ARCHITECTURES), default=machines.HOST)
     parser.add_argument("--kernel", choices=list(machines.KERNELS), default="6.1")
     parser.add_argument("--no-systemd", action="store_true", help="no init: the command is all that runs")
+    parser.add_argument("--count", action="store_true", help="its clock counts the instructions of its one processor")
     parser.add_argument("--append", default="", help="more for the kernel's command line")
     parser.add_argument("--share", action="append", default=[], metavar="[GUEST=]DIRECTORY")
     parser.add_argument("--share-rw", action="append", default=[], metavar="[GUEST=]DIRECTORY")
@@ -52,7 +53,7 @@ def show(data):
 
 def main():
     options = arguments()
-    job = boot.Job(options.arch, options.kernel, not options.no_systemd, options.append)
+    job = boot.Job(options.arch, options.kernel, not options.no_systemd, options.append, options.count)
     job.share(str(SOURCE), SOURCE)
     for texts, writable in ((options.share, False), (options.share_rw, True)):
         for text in texts:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What it costs that host sessions are watched and refused, and VCPUs' attributes looked at, in a virtual machine (tests/bench/sessions.py): ratios, as
-its clock says nothing about real machines. Each figure is measured beside its peer, in turn."""
+"""What it costs that host sessions are watched and refused, in a virtual machine (tests/bench/sessions.py): ratios, as its
+clock says nothing about real machines. Each figure is measured beside its peer, in turn."""
 
 import json
 import os
@@ -92,12 +92,6 @@ class TestCost(sessions.Case):
         for peer in "copy", "update":
             ratio = statistics.median(figures["swap"] / figures[peer] for figures in found)
             print(f"another policy for 1024 CPUs: ratio {ratio:.2f} to {peer}")
-
-    def test_ioctl(self):
-        """FIONREAD of a pipe: what every ioctl pays for the gate."""
-        found = [measure("ioctl") for _ in range(ROUNDS)]
-        ratio = statistics.median(figures["with"] / figures["without"] for figures in found)
-        print(f"a cheap ioctl with the gate: ratio {ratio:.3f} to without")
 
 
 if __name__ == "__main__":
