@@ -90,15 +90,6 @@ class Kept(Life, pid1.Service):
         self.socket_path.chmod(0o666)
         self.listener.listen(1024)
 
-    def spawn(self):
-        if self.manager:  # systemd reads what a service has sent before it notices that it has ended
-            harness.wait_for(self.has_read_all, "notifications are read")
-        return super().spawn()
-
-    def has_read_all(self):
-        with self.news:
-            return not harness.ready([self.notify.fileno()], 0)
-
     def is_ready(self):
         with self.news:
             return any(fields.get("READY") == "1" for fields in self.messages)

@@ -58,7 +58,7 @@ class Service(harness.Broker):
 
     def listen(self):
         path = self.root / "notify"
-        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         self.notify.bind(str(path))
         path.chmod(0o666)
         self.manager = threading.Thread(target=self.manage, daemon=True)
@@ -82,12 +82,19 @@ class Service(harness.Broker):
                 return
             with self.news:
                 for fd in found:
-                    if fd in polled:
+                    if fd in polled and polled[fd] in self.store:
                         self.drop(polled[fd])
-                if self.notify.fileno() in found:
-                    data, fds, _, _ = socket.recv_fds(self.notify, 65536, MESSAGE_FDS)
-                    self.obey(data.decode(), fds)
+                self.take_notifications()
                 self.news.notify_all()
+
+    def take_notifications(self):
+        """All that are there; by whoever holds the lock."""
+        while True:
+            try:
+                data, fds, _, _ = socket.recv_fds(self.notify, 65536, MESSAGE_FDS)
+            except BlockingIOError:
+                return
+            self.obey(data.decode(), fds)
 
     def drop(self, stored):
         self.store.remove(stored)
@@ -172,6 +179,8 @@ class Service(harness.Broker):
 
     def reap(self, timeout):
         code = self.process.wait(timeout)
+        with self.news:  # as systemd, which reads what a process has sent before it learns of its end
+            self.take_notifications()
         self.read_log()
         self.stderr.close()
         self.process = None
