@@ -16,7 +16,7 @@ CATALOGUE = idl.Catalogue([p.read_text() for p in sorted((SOURCE / "idl").glob("
 BROKER = "io.spebroker.Broker."
 ADMIN = "io.spebroker.Admin."
 SERVICE = "org.varlink.service."
-DEADLINE = float(os.environ.get("SPE_DEADLINE", "20"))
+DEADLINE = float(os.environ.get("SPE_DEADLINE", "60"))
 
 
 class VarlinkError(Exception):

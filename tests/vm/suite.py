@@ -29,7 +29,7 @@ from debian_packages import Unavailable  # noqa: E402 (fetch.py has made it know
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 SKIPPED = 77
 TEST_SECONDS = 900
-GUEST_DEADLINE = "60"  # everything is slow in there
+GUEST_DEADLINE = "120"  # everything is slow in there
 REASON = "skipped"
 APPARMOR = "/run/vm/apparmor"
 
