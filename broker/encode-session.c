@@ -25,17 +25,6 @@ void encode_session(JsonWriter *w, const char *key, const Session *session) {
         json_write_object_end(w);
 }
 
-/* One that the kernel has not decided on yet may never have been. */
-void encode_sessions(JsonWriter *w, const Manager *manager) {
-        const Session *session;
-
-        json_write_array_begin(w, "sessions");
-        TAILQ_FOREACH(session, &manager->sessions.all, link)
-                if (!session->facts.entering)
-                        encode_session(w, NULL, session);
-        json_write_array_end(w);
-}
-
 void encode_draining(JsonWriter *w, const Manager *manager, const CpuSet *cpus) {
         const Session *session;
         CpuSet barred;

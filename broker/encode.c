@@ -76,15 +76,6 @@ void encode_lease(JsonWriter *w, const char *key, const Lease *lease) {
         json_write_object_end(w);
 }
 
-void encode_leases(JsonWriter *w, const Manager *manager) {
-        const Lease *lease;
-
-        json_write_array_begin(w, "leases");
-        TAILQ_FOREACH(lease, &manager->leases.all, link)
-                encode_lease(w, NULL, lease);
-        json_write_array_end(w);
-}
-
 void encode_lease_reply(VarlinkCall *call, const Lease *lease, LeaseChange change, bool continues) {
         JsonWriter *w = varlink_call_reply(call, continues);
 

@@ -21,14 +21,10 @@
 /* For members that not every object has. */
 void encode_int_or_null(JsonWriter *w, const char *key, bool there, uint64_t value);
 void encode_lease(JsonWriter *w, const char *key, const Lease *lease);
-/* "leases": all. */
-void encode_leases(JsonWriter *w, const Manager *manager);
 void encode_instance(JsonWriter *w, const char *key, const Manager *manager, const Instance *instance);
 /* "instances": all. */
 void encode_instances(JsonWriter *w, const Manager *manager);
 void encode_session(JsonWriter *w, const char *key, const Session *session);
-/* "sessions": all. */
-void encode_sessions(JsonWriter *w, const Manager *manager);
 /* "draining": those that assignments do not allow on @cpus. */
 void encode_draining(JsonWriter *w, const Manager *manager, const CpuSet *cpus);
 void encode_offer(JsonWriter *w, const char *key, const Offer *offer);

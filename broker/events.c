@@ -13,7 +13,7 @@
 #include "broker/encode.h"
 #include "broker/lease.h"
 #include "broker/manager.h"
-#include "broker/session-tell.h"
+#include "broker/snapshot.h"
 
 static const char *const lease_changes[_LEASE_CHANGE_MAX] = {
         [LEASE_CHANGE_QUEUED] = "queued",       [LEASE_CHANGE_GRANTED] = "granted",
@@ -56,17 +56,28 @@ static void event_end(Watch *watch, JsonWriter *w) {
         varlink_call_send(watch->call);
 }
 
-static void send_snapshot(Watch *watch) {
-        JsonWriter *w = event_begin(watch, "snapshot", watch->lost);
+static void snapshot_go_on(VarlinkCall *call, void *userdata) {
+        JsonWriter *w = varlink_call_get_writer(call);
+        Watch *watch = userdata;
 
-        json_write_object_begin(w, "snapshot");
-        encode_instances(w, watch->manager);
-        encode_leases(w, watch->manager);
-        encode_sessions(w, watch->manager);
-        json_write_object_end(w);
+        if (!snapshot_write_part(watch->snapshot, w))
+                return;
+
+        watch->snapshot = snapshot_free(watch->snapshot);
         event_end(watch, w);
         watch->backlog_max = varlink_call_get_backlog(watch->call) + WATCH_BACKLOG_MAX;
+}
+
+/* Takes over @snapshot. */
+static void snapshot_begin(Watch *watch, Snapshot *snapshot) {
+        JsonWriter *w = event_begin(watch, "snapshot", watch->lost);
+
         watch->lost = false;
+        watch->snapshot = snapshot;
+        if (!snapshot)
+                w->error = -ENOMEM; /* who cannot be told something is better hung up on */
+        varlink_call_write_in_parts(watch->call, snapshot_go_on);
+        snapshot_go_on(watch->call, watch);
 }
 
 /* True if @watch can take an event now; else it has lost one. */
@@ -95,7 +106,7 @@ static void news_tell(Manager *manager, News *news, const char *kind) {
         LIST_FOREACH(watch, &manager->watches, link) {
                 JsonWriter *w;
 
-                if (!watch_is_ready(watch))
+                if (watch->snapshot || !watch_is_ready(watch))
                         continue;
                 w = event_begin(watch, kind, false);
                 if (r == 0)
@@ -112,8 +123,7 @@ static void on_watch_drained(_unused_ VarlinkCall *call, void *userdata) {
         if (!watch->lost)
                 return;
 
-        sessions_tell(watch->manager); /* to the others: this one has them in its snapshot */
-        send_snapshot(watch);
+        snapshot_begin(watch, snapshot_new(watch->manager));
 }
 
 static void on_watch_closed(_unused_ VarlinkCall *call, void *userdata) {
@@ -121,25 +131,27 @@ static void on_watch_closed(_unused_ VarlinkCall *call, void *userdata) {
 }
 
 int watch_new(Manager *manager, VarlinkCall *call) {
+        _cleanup_(snapshot_freep) Snapshot *snapshot = snapshot_new(manager);
         Watch *watch;
         int r;
 
         watch = calloc(1, sizeof(*watch));
-        if (!watch)
+        if (!watch || !snapshot) {
+                free(watch);
                 return -ENOMEM;
+        }
         r = quota_take(&manager->watchers, varlink_call_get_peer(call)->uid, &watch->token);
         if (r != 0) {
                 free(watch);
                 return r;
         }
 
-        sessions_tell(manager); /* to the others: this one has them in its snapshot */
         watch->manager = manager;
         watch->call = call;
         LIST_INSERT_HEAD(&manager->watches, watch, link);
         manager->n_watches++;
         varlink_call_watch(call, on_watch_closed, on_watch_drained, watch);
-        send_snapshot(watch);
+        snapshot_begin(watch, steal_ptr(snapshot));
         return 0;
 }
 
@@ -149,6 +161,7 @@ Watch *watch_free(Watch *watch) {
 
         LIST_REMOVE(watch, link);
         watch->manager->n_watches--;
+        snapshot_free(watch->snapshot);
         quota_refund(&watch->token);
         free(watch);
         return NULL;
@@ -208,6 +221,7 @@ void events_lease(Manager *manager, Lease *lease, LeaseChange change) {
         LeaseStream *stream, *next;
         JsonWriter *w;
 
+        pieces_note_change(&manager->leases.written, lease->serial);
         if (is_of_record(change))
                 lease_mark_unsaved(lease);
         for (stream = LIST_FIRST(&lease->streams); stream; stream = next) {
@@ -252,6 +266,7 @@ void events_session(Manager *manager, const Session *session, const char *change
         _cleanup_(news_deinit) News news = NEWS_INIT;
         JsonWriter *w = news_begin(manager, &news);
 
+        pieces_note_change(&manager->sessions.written, session->serial);
         if (!w)
                 return;
         json_write_object_begin(w, NULL);

@@ -4,6 +4,7 @@
 /*
  * Telling: the followers of a lease, and the watchers of everything. A watcher that reads too slowly loses
  * events, is told so, and gets a fresh snapshot once it has caught up; nothing is stored for it meanwhile.
+ * A snapshot is written in parts (snapshot.h), and what changes until it is whole is in it.
  */
 
 #include <stdbool.h>
@@ -19,6 +20,7 @@ typedef struct Lease Lease;
 typedef struct LeaseStream LeaseStream;
 typedef struct Refusal Refusal;
 typedef struct Session Session;
+typedef struct Snapshot Snapshot;
 
 /* Beyond so many unread bytes a watcher (not counting its snapshot), or the follower of one lease, is behind.
  */
@@ -58,6 +60,7 @@ typedef struct Watch {
         int64_t sequence;
         size_t backlog_max; /* its last snapshot may be larger than all that may pile up behind it */
         bool lost;
+        Snapshot *snapshot; /* that is being written; it is told nothing else meanwhile */
 } Watch;
 
 /* Begins a Watch stream: the snapshot, and all that follows. QUOTA_E_USER or QUOTA_E_ALL: there are too many.

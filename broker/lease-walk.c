@@ -3,7 +3,7 @@
 /*
  * The table knows the walks, of which there are few: one of each user who is being answered. A new lease
  * goes to the end of the table and none ever moves, so all that a walk has to be told is that the one that
- * it is about to meet goes.
+ * it has met last goes.
  */
 
 #include "broker/lease-walk.h"
@@ -11,15 +11,16 @@
 #include "broker/lease.h"
 
 void lease_walk_begin(LeaseWalk *walk, LeaseTable *table) {
-        walk->next = TAILQ_FIRST(&table->all);
+        walk->table = table;
+        walk->last = NULL;
         LIST_INSERT_HEAD(&table->walks, walk, link);
 }
 
 Lease *lease_walk_next(LeaseWalk *walk) {
-        Lease *lease = walk->next;
+        Lease *lease = walk->last ? TAILQ_NEXT(walk->last, link) : TAILQ_FIRST(&walk->table->all);
 
         if (lease)
-                walk->next = TAILQ_NEXT(lease, link);
+                walk->last = lease;
         return lease;
 }
 
@@ -31,6 +32,6 @@ void lease_walks_skip(LeaseTable *table, const Lease *lease) {
         LeaseWalk *walk;
 
         LIST_FOREACH(walk, &table->walks, link)
-                if (walk->next == lease)
-                        walk->next = TAILQ_NEXT(lease, link);
+                if (walk->last == lease)
+                        walk->last = TAILQ_PREV(lease, LeaseList, link);
 }

@@ -38,6 +38,7 @@ void lease_table_init(LeaseTable *table) {
         LIST_INIT(&table->unclaimed);
         LIST_INIT(&table->unsaved);
         LIST_INIT(&table->walks);
+        LIST_INIT(&table->written);
 }
 
 Lease *lease_find(const LeaseTable *table, const char *id) {
@@ -112,6 +113,7 @@ int lease_new_with_id(Manager *manager, LeaseRequest *request, const char *id, L
         }
 
         LIST_INSERT_HEAD(&table->by_id[bucket_of(lease->id)], lease, bucket_link);
+        lease->serial = ++table->serial;
         TAILQ_INSERT_TAIL(&table->all, lease, link);
         table->n++;
 
@@ -130,6 +132,7 @@ Lease *lease_free(Lease *lease) {
                !lease->revoking_linked && !lease->away_linked && !lease->unclaimed_linked && !lease->unsaved);
 
         lease_walks_skip(&manager->leases, lease);
+        pieces_note_end(&manager->leases.written, lease->serial);
         TAILQ_REMOVE(&manager->leases.all, lease, link);
         manager->leases.n--;
         LIST_REMOVE(lease, bucket_link);

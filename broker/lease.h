@@ -12,6 +12,7 @@
 #include <sys/queue.h>
 
 #include "broker/lease-owner.h"
+#include "broker/pieces.h"
 #include "broker/quota.h"
 #include "broker/request.h"
 #include "policy/decide.h"
@@ -54,6 +55,7 @@ struct Lease {
         LIST_HEAD(, LeaseStream) streams;
 
         char id[LEASE_ID_LENGTH + 1];
+        uint64_t serial; /* counts those that there were: in the order of LeaseTable.all */
         LeaseOwner *owner;
         LeaseRequest request; /* as asked, defaults filled in */
 
@@ -117,7 +119,9 @@ typedef struct LeaseTable {
         unsigned n; /* all */
         unsigned n_waiting;
         Quota waiters;
+        uint64_t serial; /* of the last one */
         LIST_HEAD(, LeaseWalk) walks;
+        PiecesList written; /* snapshots that are being written */
         Lease *next_waiter; /* where settle goes on in the queue; NULL: it is through */
         unsigned n_revoked;
         LIST_HEAD(LeaseBucket, Lease) by_id[LEASE_BUCKETS];

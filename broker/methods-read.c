@@ -15,22 +15,19 @@
 #include "broker/lease-walk.h"
 #include "broker/manager.h"
 #include "broker/methods.h"
+#include "broker/pieces.h"
+#include "broker/session-walk.h"
 #include "broker/settle.h"
 
 #define NO_ARBITRATION_REASON "this version of spe-broker does not see host sessions (level none)"
 
-/*
- * A long list is written in parts, with others served in between: as many bytes, as take some ten
- * microseconds; and as many entries that are looked at, where few are of the VM that is asked for.
- */
-#define LIST_PART_SIZE (8U * 1024U)
-#define LIST_PART_MAX  256U
-
 typedef struct Listing Listing;
 
+/* A long list is written in parts, with others served in between. */
 struct Listing {
         bool (*write_next)(Listing *list, JsonWriter *w); /* looks at one more; false: it is through */
-        LeaseWalk leases;                                 /* one of the two is gone through */
+        LeaseWalk leases;                                 /* one of these is gone through */
+        SessionWalk sessions;
         RefusalWalk refusals;
         char *vm;       /* NULL: of all */
         int64_t n_left; /* refusals, at most */
@@ -86,6 +83,7 @@ static Listing *listing_free(Listing *list) {
                 return NULL;
 
         lease_walk_end(&list->leases);
+        session_walk_end(&list->sessions);
         refusal_walk_end(&list->refusals);
         free(list->vm);
         free(list);
@@ -108,6 +106,7 @@ static int listing_new(Manager *manager, struct json_object *parameters, Listing
                 }
         }
         lease_walk_begin(&list->leases, &manager->leases);
+        session_walk_begin(&list->sessions, &manager->sessions);
         refusal_walk_begin(&list->refusals, &manager->refusals);
 
         *ret_list = list;
@@ -120,10 +119,10 @@ static void on_listing_closed(_unused_ VarlinkCall *call, void *userdata) {
 
 static void write_part(VarlinkCall *call, void *userdata) {
         JsonWriter *w = varlink_call_get_writer(call);
-        size_t full = varlink_call_get_backlog(call) + LIST_PART_SIZE;
+        size_t full = varlink_call_get_backlog(call) + PART_SIZE;
         Listing *list = userdata;
 
-        for (unsigned i = 0; i < LIST_PART_MAX && varlink_call_get_backlog(call) < full; i++) {
+        for (unsigned i = 0; i < PART_ENTRIES_MAX && varlink_call_get_backlog(call) < full; i++) {
                 if (list->write_next(list, w))
                         continue;
 
@@ -168,25 +167,41 @@ int method_list_leases(VarlinkCall *call, struct json_object *parameters, void *
         return listing_reply(list, call, "leases", write_next_lease);
 }
 
-int method_list_sessions(VarlinkCall *call, _unused_ struct json_object *parameters, void *userdata) {
+/* One that the kernel has not decided on yet may never have been. */
+static bool write_next_session(Listing *list, JsonWriter *w) {
+        const Session *session = session_walk_next(&list->sessions);
+
+        if (session && !session->facts.entering)
+                encode_session(w, NULL, session);
+        return session;
+}
+
+static int answer_unseen(VarlinkCall *call, const Manager *manager) {
+        json_write_string(varlink_call_error(call, BROKER_ERROR_PREFIX "ArbitrationUnavailable"), "reason",
+                          arbitration_get_reason(manager->arbitration) ?: "no program sees them");
+        varlink_call_send(call);
+        return 0;
+}
+
+int method_list_sessions(VarlinkCall *call, struct json_object *parameters, void *userdata) {
         Manager *manager = userdata;
+        Listing *list;
         bool changed;
+        int r;
 
         if (!may_read(manager, call))
                 return varlink_call_permission_denied(call);
+        if (!arbitration_get_arbiter(manager->arbitration))
+                return answer_unseen(call, manager);
+        r = listing_new(manager, parameters, &list);
+        if (r < 0)
+                return r;
 
-        if (arbitration_get_arbiter(manager->arbitration)) {
-                /* Those that there are now, however lately the bell was answered. Where they cannot be read,
-                 * which the journal has, what is known stays. */
-                if (sessions_read(manager, &changed) == 0 && changed)
-                        settle(manager);
-                encode_sessions(varlink_call_reply(call, false), manager);
-        } else
-                json_write_string(varlink_call_error(call, BROKER_ERROR_PREFIX "ArbitrationUnavailable"),
-                                  "reason",
-                                  arbitration_get_reason(manager->arbitration) ?: "no program sees them");
-        varlink_call_send(call);
-        return 0;
+        /* Those that there are now, however lately the bell was answered. Where they cannot be read, which
+         * the journal has, what is known stays. */
+        if (sessions_read(manager, &changed) == 0 && changed)
+                settle(manager);
+        return listing_reply(list, call, "sessions", write_next_session);
 }
 
 static bool write_next_refusal(Listing *list, JsonWriter *w) {

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/session-walk.h"
 #include "host/cgroup.h"
 #include "util/clock.h"
 
@@ -157,12 +158,15 @@ int session_link(SessionTable *table, Session *session) {
         }
 
         LIST_INSERT_HEAD(&table->by_id[hash(session->facts.id)], session, bucket_link);
+        session->serial = ++table->serial;
         TAILQ_INSERT_TAIL(&table->all, session, link);
         table->n++;
         return 0;
 }
 
 void session_unlink(SessionTable *table, Session *session) {
+        session_walks_skip(table, session);
+        pieces_note_end(&table->written, session->serial);
         LIST_REMOVE(session, bucket_link);
         TAILQ_REMOVE(&table->all, session, link);
         table->n--;

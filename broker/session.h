@@ -13,6 +13,7 @@
 #include <systemd/sd-event.h>
 
 #include "bpf/arbiter.h"
+#include "broker/pieces.h"
 #include "host/owner.h"
 #include "policy/instance.h"
 #include "policy/session.h"
@@ -21,10 +22,12 @@
 
 typedef struct Manager Manager;
 typedef struct SessionTarget SessionTarget;
+typedef struct SessionWalk SessionWalk;
 
 typedef struct Session {
         LIST_ENTRY(Session) bucket_link; /* SessionTable.by_id */
         TAILQ_ENTRY(Session) link;       /* SessionTable.all, or .gone */
+        uint64_t serial;                 /* counts those that there were: in the order of SessionTable.all */
         ArbiterSession facts;
         SessionKind kind;
         SessionTarget *target; /* NULL: CPU-wide */
@@ -59,6 +62,9 @@ typedef struct SessionTable {
         TAILQ_HEAD(SessionList, Session) all; /* by age */
         struct SessionList gone;              /* those of which it has not been told yet that they are */
         unsigned n;
+        uint64_t serial; /* of the last one */
+        LIST_HEAD(, SessionWalk) walks;
+        PiecesList written;        /* snapshots that are being written */
         uint64_t generation;       /* of the kernel's table that this is a copy of */
         bool current;              /* it is a copy of that whole table, and all was decided there */
         SessionOccupancy admitted; /* model.sessions without those that may still be refused */

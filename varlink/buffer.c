@@ -70,6 +70,29 @@ int buffer_append(Buffer *buffer, const void *data, size_t n) {
         return 0;
 }
 
+int buffer_replace(Buffer *buffer, size_t at, size_t n, const void *data, size_t n_data) {
+        size_t pending = buffer_pending(buffer);
+        char *place;
+        int r;
+
+        assert(at <= pending && n <= pending - at);
+
+        if (n_data > n) {
+                r = buffer_reserve(buffer, n_data - n);
+                if (r < 0)
+                        return r;
+        }
+        if (pending == 0)
+                return buffer_append(buffer, data, n_data);
+
+        place = buffer->data + buffer->start + at;
+        memmove(place + n_data, place + n, pending - at - n);
+        if (n_data > 0)
+                memcpy(place, data, n_data);
+        buffer->end = buffer->end - n + n_data;
+        return 0;
+}
+
 void buffer_consume(Buffer *buffer, size_t n) {
         assert(n <= buffer_pending(buffer));
 

@@ -37,6 +37,9 @@ static inline size_t buffer_pending(const Buffer *buffer) {
  */
 int buffer_reserve(Buffer *buffer, size_t n);
 int buffer_append(Buffer *buffer, const void *data, size_t n);
+/* Puts @n_data bytes in the place of @n pending ones, from @at on; what is behind them moves. As
+ * buffer_reserve() if there is no room, with nothing changed. */
+int buffer_replace(Buffer *buffer, size_t at, size_t n, const void *data, size_t n_data);
 
 /* @n bytes have been sent. An empty buffer gives its storage back if it has grown large. */
 void buffer_consume(Buffer *buffer, size_t n);

@@ -51,6 +51,11 @@ typedef struct Kind {
         "{\"method\":\"" BROKER "Acquire\",\"parameters\":{\"request\":{\"vm\":\"crowd\",\"vcpus\":1," \
         "\"instance\":\"arm_spe_0\"}}}"
 
+/* Stands against all leases of the instance. */
+#define QUERY_ALL_CALL                                                                               \
+        "{\"method\":\"" BROKER "Query\",\"parameters\":{\"request\":{\"vm\":\"crowd\",\"vcpus\":1," \
+        "\"instance\":\"arm_spe_1\",\"mode\":\"exclusive\"}}}"
+
 static const Kind kinds[] = {
         {.name = "silent"},
         {.name = "half", .call = "{\"method\":", .half = true},
@@ -61,6 +66,8 @@ static const Kind kinds[] = {
         {.name = "refusals", .call = "{\"method\":\"" BROKER "ListRefusals\"}", .reads = true, .again = true},
         {.name = "watch", .call = "{\"method\":\"" BROKER "Watch\",\"more\":true}", .reads = true},
         {.name = "deaf", .call = "{\"method\":\"" BROKER "Watch\",\"more\":true}"},
+        {.name = "check", .call = "{\"method\":\"" BROKER "CheckHost\"}", .reads = true, .again = true},
+        {.name = "busy", .call = QUERY_ALL_CALL, .reads = true, .again = true},
         {.name = "hold", .call = ACQUIRE_CALL("arm_spe_1", ",\"more\":true"), .reads = true},
         {.name = "wait", .call = ACQUIRE_CALL("arm_spe_0", ",\"more\":true"), .reads = true},
         {.name = "flood", .call = LIST_CALL, .flood = true},

@@ -51,6 +51,8 @@ CROWDS = {
     "calls on all connections": ["call:4000"],
     "long answers": ["hold:1024", "leases:100"],
     "long lists of refusals": ["refused:1", "refusals:100"],
+    "refusals with many holders": ["hold:1024", "busy:16"],
+    "checks of the host": ["check:100"],
     "everything, and calls": ["wait:256", "hold:1024", "watch:64", "call:4000"],
     "10,000 connections a second": ["flood:10000"],
     "short connections": ["flood:0"],

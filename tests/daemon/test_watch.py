@@ -111,6 +111,84 @@ class TestWatch(harness.TestCase):
         broker.call("Unassign", cpus="4-5")
         self.assertEqual(self.event(stream, "instance")["instance"]["assignments"], [])
 
+    def fill(self, client, n):
+        """So many leases, that those of a snapshot are written in many parts."""
+        client.send_bytes(encode("Acquire", {"request": request(vm="f" * 200, bufferSize=4096, cpus="4-11")}) * n)
+        return [client.receive_message()["parameters"]["lease"]["leaseId"] for _ in range(n)]
+
+    def one_moment(self, broker, client, ends, fill):
+        """A snapshot that is begun in the midst of many changes: whether it has some of them and not others. The two
+        leases are the first one and the last one of it, and never on the same CPU."""
+        cpus = [next(lease["cpus"] for lease in client.call("ListLeases")["leases"] if lease["leaseId"] == i)
+                for i in ends]
+        calls, states = b"", [(*cpus, 0, 0)]
+        for i, released in enumerate(fill):
+            free = sorted({"0", "1", "2", "3"} - set(cpus))[0]
+            for step in (0, 1):
+                free, cpus[step] = cpus[step], free
+                calls += encode("Update", {"leaseId": ends[step], "cpus": cpus[step]})
+                states.append((*cpus, i, i))
+            calls += encode("Release", {"leaseId": released})
+            states.append((*cpus, i + 1, i))
+            calls += encode("Acquire", {"request": request(vm=f"new-{released}", bufferSize=4096, cpus="4-11")})
+            states.append((*cpus, i + 1, i + 1))
+        process = self.vmm(uid=harness.NOBODY)
+        watcher = process.connect(broker)
+        self.addCleanup(watcher.close)
+        half = calls.index(b"\0", len(calls) // 2) + 1
+        client.send_bytes(calls[:half])
+        stream = watcher.stream("Watch")
+        client.send_bytes(calls[half:])
+        self.sequence = -1
+        listed = self.event(stream, "snapshot")["snapshot"]["leases"]
+        for _ in range(4 * len(fill)):
+            self.assertNotIn("error", client.receive_message())
+        leases = {lease["leaseId"]: lease for lease in listed}
+        self.assertEqual(len(leases), len(listed))
+        state = (leases[ends[0]]["cpus"], leases[ends[1]]["cpus"], len(set(fill) - set(leases)),
+                 sum(lease["vm"] in [f"new-{i}" for i in fill] for lease in listed))
+        self.assertIn(state, states)
+        # and all that followed is told
+        client.call("Release", leaseId=client.call("Acquire", request=request(cpus="4", vm="end"))["lease"]["leaseId"])
+        while True:
+            word, told = self.lease_event(stream)
+            leases[told["leaseId"]] = told
+            if word == "ended":
+                del leases[told["leaseId"]]
+                if told["vm"] == "end":
+                    break
+        self.assertEqual(leases, {lease["leaseId"]: lease for lease in client.call("ListLeases")["leases"]})
+        watcher.close()
+        return 0 < states.index(state) < len(states) - 1
+
+    def test_snapshot_is_of_one_moment(self):
+        """With another user's calls between any two parts of it."""
+        broker = self.broker()
+        client = self.client(broker, timeout=60)
+        first = client.call("Acquire", request=request(cpus="0", mode="exclusive"))["lease"]["leaseId"]
+        fill = self.fill(client, 400)
+        last = client.call("Acquire", request=request(cpus="1", mode="exclusive"))["lease"]["leaseId"]
+        midst = 0
+        for i in range(20):
+            midst += self.one_moment(broker, client, (first, last), fill[i::20])
+        self.assertGreater(midst, 0, "nothing has changed while any of the snapshots was written")
+
+    def test_leaving_in_the_midst(self):
+        """A watcher that is gone before its snapshot is whole leaves nothing behind, and disturbs nobody."""
+        broker = self.broker()
+        client = self.client(broker, timeout=60)
+        fill = self.fill(client, 400)
+        process = self.vmm(uid=harness.NOBODY)
+        for i in range(0, 400, 2):
+            watcher = process.connect(broker)
+            watcher.send("Watch", more=True)
+            client.send_bytes(encode("Release", {"leaseId": fill[i]}) + encode("Release", {"leaseId": fill[i + 1]}))
+            watcher.close()
+            for _ in range(2):
+                self.assertNotIn("error", client.receive_message())
+        harness.wait_for(lambda: client.call("Describe")["host"]["counts"]["watchers"] == 0, "no watcher is left")
+        self.assertEqual(self.event(self.watch(broker))["snapshot"]["leases"], [])
+
     def test_several_watchers(self):
         broker = self.broker()
         streams = [self.client(broker).stream("Watch") for _ in range(8)]

@@ -41,6 +41,29 @@ static void test_append_and_consume(_unused_ void **state) {
         assert_int_equal(buffer.limit, 1024);
 }
 
+static void test_replace(_unused_ void **state) {
+        _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(600);
+        char text[600];
+
+        assert_int_equal(buffer_replace(&buffer, 0, 0, NULL, 0), 0);
+        assert_int_equal(buffer_replace(&buffer, 0, 0, "+hello world", 12), 0);
+        buffer_consume(&buffer, 1);
+        assert_int_equal(buffer_replace(&buffer, 0, 5, "bye", 3), 0);
+        assert_pending(&buffer, "bye world");
+        assert_int_equal(buffer_replace(&buffer, 4, 0, "big ", 4), 0);
+        assert_pending(&buffer, "bye big world");
+        assert_int_equal(buffer_replace(&buffer, 7, 6, NULL, 0), 0);
+        assert_pending(&buffer, "bye big");
+
+        /* Storage grows, up to the limit. */
+        memset(text, 'x', sizeof(text));
+        assert_int_equal(buffer_replace(&buffer, 4, 0, text, 594), -ENOBUFS);
+        assert_pending(&buffer, "bye big");
+        assert_int_equal(buffer_replace(&buffer, 4, 0, text, 593), 0);
+        assert_int_equal(buffer_pending(&buffer), 600);
+        assert_memory_equal(buffer.data + buffer.start + 597, "big", 3);
+}
+
 static void test_limit(_unused_ void **state) {
         _cleanup_(buffer_deinit) Buffer buffer = BUFFER_INIT(700);
         char text[701];
@@ -109,8 +132,11 @@ static void test_compaction_pays(_unused_ void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_append_and_consume), cmocka_unit_test(test_limit),
-                cmocka_unit_test(test_drained_gives_back), cmocka_unit_test(test_steady_queue),
+                cmocka_unit_test(test_append_and_consume),
+                cmocka_unit_test(test_replace),
+                cmocka_unit_test(test_limit),
+                cmocka_unit_test(test_drained_gives_back),
+                cmocka_unit_test(test_steady_queue),
                 cmocka_unit_test(test_compaction_pays),
         };
 

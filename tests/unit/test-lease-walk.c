@@ -78,7 +78,7 @@ static void test_gone(_unused_ void **state) {
         end(&f);
 }
 
-/* While there is one left to be met, it meets those behind it too. */
+/* It meets those that come behind the last one, too. */
 static void test_come(_unused_ void **state) {
         static Fixture f;
 
@@ -89,7 +89,10 @@ static void test_come(_unused_ void **state) {
         add(&f, 3);
         expect(&f, 2);
         expect(&f, 3);
+        assert_null(lease_walk_next(&f.walk));
         add(&f, 4);
+        expect(&f, 4);
+        drop(&f, 4);
         end(&f);
 }
 
