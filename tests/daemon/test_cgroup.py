@@ -42,6 +42,11 @@ class CgroupCase(harness.TestCase):
     def acquire(self, broker, group, **kwargs):
         return broker.call("Acquire", request=request(cgroup=group.path, **kwargs))["lease"]
 
+    def claimed(self, broker, lease):
+        """Waits until the broker has seen somebody in the group. The kernel tells how it is, some time later, and not
+        each change: who comes and goes at once was never there."""
+        harness.wait_for(lambda: UNCLAIMED not in (broker.lease(lease["leaseId"])["reason"] or ""), "it to be claimed")
+
     def ended(self, broker, lease):
         harness.wait_for(lambda: broker.lease(lease["leaseId"]) is None, "the end of the lease")
 
@@ -208,7 +213,7 @@ class TestOwner(CgroupCase):
         stream.next()
         shown = self.acquire(broker, group, cpus="4")
         process = self.member(group)
-        harness.wait_for(lambda: not broker.lease(shown["leaseId"])["reason"], "it to be claimed")
+        self.claimed(broker, shown)
         process.kill()
         last = stream.next()
         self.assertEqual((last["lease"]["state"], last["lease"]["reason"]), ("ended", "its owner is gone"))
@@ -242,14 +247,21 @@ class TestOwner(CgroupCase):
         self.assertIn(f"is revoked: cgroup {group.path}, which has it, was sent SIGKILL", log)
 
     def test_kill_unclaimed(self):
-        """There is nobody to be killed; it stays revoked until its deadline."""
+        """There was nobody to be killed: it stays revoked, for who comes in time, and ends with them."""
         broker, group = self.broker(config=CONFIG), self.group()
         lease = self.acquire(broker, group)
         broker.call(harness.ADMIN + "Revoke", leaseId=lease["leaseId"], graceUSec=0, kill=True)
-        harness.wait_for(lambda: broker.lease(lease["leaseId"])["state"] == "revoked", "revoked")
+        harness.wait_for(lambda: "has been sent SIGKILL" in broker.lease(lease["leaseId"])["reason"], "the second grace")
+        revoked = broker.lease(lease["leaseId"])
+        self.assertEqual(revoked["state"], "revoked")
+        self.assertIn(UNCLAIMED, revoked["reason"])
         process = self.member(group)
+        self.claimed(broker, lease)
+        self.assertEqual(os.waitpid(process.pid, os.WNOHANG), (0, 0))
+        self.assertEqual(broker.lease(lease["leaseId"])["state"], "revoked")
         process.kill()
         self.ended(broker, lease)
+        self.assert_idle(broker)
 
     def test_unit(self):
         """The VM's name, of the unit that is the group's."""

@@ -2,6 +2,7 @@
 """How leases share CPUs: exclusive, guest, shared; and who may be exclusive."""
 
 
+import os
 import subprocess
 
 import harness
@@ -76,7 +77,7 @@ class TestModes(harness.TestCase):
     def test_exclusive_on_own_cpus(self):
         """A VM whose name comes from its system unit, on CPUs that are assigned to it. The process is put
         into a control group as systemd would, in a hierarchy that only this test and its daemon see."""
-        unit = "spe-test.service"
+        unit = f"spe-test-{os.getpid()}.service"
         groups = self.directory() / "groups"
         groups.mkdir()
         if subprocess.run(["mount", "-t", "cgroup2", "none", groups], capture_output=True).returncode:
@@ -86,9 +87,8 @@ class TestModes(harness.TestCase):
             ["unshare", "--mount", "--propagation", "private", "true"], capture_output=True
         ).returncode:
             self.skipTest("no mount namespaces here")
-        group = groups / "system.slice" / unit
-        created = [d for d in (group.parent, group) if not d.exists()]
-        for directory in created:
+        group = groups / f"spe-test-{os.getpid()}.slice" / unit
+        for directory in (group.parent, group):
             directory.mkdir()
             self.addCleanup(directory.rmdir)
         broker = self.new_broker(
