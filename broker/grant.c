@@ -71,6 +71,7 @@ int lease_grant(Manager *manager, Lease *lease, const Offer *offer) {
         if (manager->leases.n_waiting > 0) /* a limit that is used up now is a refusal to those who wait */
                 manager_mark_dirty(manager, DIRTY_QUEUE);
 
+        contention_begin(manager, lease);
         events_lease(manager, lease, LEASE_CHANGE_GRANTED);
         return 0;
 }

@@ -92,6 +92,7 @@ struct Lease {
         bool unsaved;
         bool restart_required; /* its SPU is another one now, and its VM may have enabled the old one */
         bool contended;
+        bool contention_untold;    /* contended since its grant, or not any more */
         char *contention;          /* by which host session, a sentence; NULL: by none */
         char *contention_by_lease; /* and by which other lease, as one of the two is revoked */
         char *misplacement; /* which VCPU threads may run elsewhere, a sentence; NULL: none is known to */

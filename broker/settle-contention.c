@@ -140,8 +140,8 @@ static bool replace(char **sentence, char *other) {
         return news;
 }
 
-/* What is told of @lease: that it is contended and why, or not any more. */
-static void tell(Pass *pass, Lease *lease, bool by_lease, const CpuSet *by_sessions) {
+/* Writes down whether @lease is contended and why; true if that is news. */
+static bool write_down(Pass *pass, Lease *lease, bool by_lease, const CpuSet *by_sessions) {
         bool contended = by_lease || !cpuset_is_empty(by_sessions);
         char *sentence = NULL;
         const Session *session = NULL;
@@ -157,13 +157,11 @@ static void tell(Pass *pass, Lease *lease, bool by_lease, const CpuSet *by_sessi
         session_news = replace(&lease->contention, sentence);
         news = replace(&lease->contention_by_lease,
                        by_lease ? name_lease(lease, find_lease(pass, lease)) : NULL);
-        if (!news && !session_news && lease->contended == contended)
-                return;
-
         if (session_news)
                 session_journal_lease(pass->manager, lease, session, lease->contention);
+        news |= session_news || lease->contended != contended;
         lease->contended = contended;
-        events_lease(pass->manager, lease, contended ? LEASE_CHANGE_CONTENDED : LEASE_CHANGE_UNCONTENDED);
+        return news;
 }
 
 /* Where sessions on the threads of the lease's owner reach, that the kernel has decided on. Their targets
@@ -192,7 +190,7 @@ static void find_own(Pass *pass, const Lease *lease, CpuSet *ret_cpus) {
         *ret_cpus = cpus;
 }
 
-static void settle_lease(Pass *pass, Lease *lease) {
+static bool settle_lease(Pass *pass, Lease *lease) {
         const CpuSet *exclusive = &pass->manager->model.occupancy.held[LEASE_MODE_EXCLUSIVE];
         LeaseMode mode = lease->request.policy.mode;
         CpuSet by_sessions = CPUSET_NULL;
@@ -224,7 +222,7 @@ static void settle_lease(Pass *pass, Lease *lease) {
                 cpuset_or(&by_sessions, &unseen);
         }
 
-        tell(pass, lease, by_lease, &by_sessions);
+        return write_down(pass, lease, by_lease, &by_sessions);
 }
 
 /* The other side of the same: which sessions stand against any lease. */
@@ -250,15 +248,11 @@ static void settle_sessions(Pass *pass) {
         }
 }
 
-void settle_contention(Manager *manager) {
+static void pass_begin(Manager *manager, Pass *ret_pass) {
         Pass pass = {.manager = manager, .naming_left = NAMING_MAX};
-        Session *session;
-        Lease *lease;
+        const Lease *lease;
 
         assignment_table_owned_by(&manager->model.assignments, ASSIGNMENT_OWNER_GUEST, &pass.guest_cpus);
-        TAILQ_FOREACH(session, &manager->sessions.all, link)
-                if (session->target)
-                        session->target->leased = CPUSET_NULL;
         TAILQ_FOREACH(lease, &manager->leases.all, link) {
                 if (lease->state != LEASE_STATE_REVOKED)
                         continue;
@@ -267,8 +261,37 @@ void settle_contention(Manager *manager) {
                         cpuset_or(&pass.revoked_unshared, &lease->cpus);
         }
 
-        TAILQ_FOREACH(lease, &manager->leases.all, link)
-                if (lease_is_charged(lease))
-                        settle_lease(&pass, lease);
+        *ret_pass = pass;
+}
+
+void contention_begin(Manager *manager, Lease *lease) {
+        Pass pass;
+
+        if (!(manager->dirty & DIRTY_CONTENTION))
+                return;
+
+        pass_begin(manager, &pass);
+        lease->contention_untold = settle_lease(&pass, lease);
+}
+
+void settle_contention(Manager *manager) {
+        Session *session;
+        Lease *lease;
+        Pass pass;
+
+        pass_begin(manager, &pass);
+        TAILQ_FOREACH(session, &manager->sessions.all, link)
+                if (session->target)
+                        session->target->leased = CPUSET_NULL;
+
+        TAILQ_FOREACH(lease, &manager->leases.all, link) {
+                bool news = lease_is_charged(lease) && settle_lease(&pass, lease);
+
+                if (!news && !lease->contention_untold)
+                        continue;
+                lease->contention_untold = false;
+                events_lease(manager, lease,
+                             lease->contended ? LEASE_CHANGE_CONTENDED : LEASE_CHANGE_UNCONTENDED);
+        }
         settle_sessions(&pass);
 }

@@ -76,6 +76,7 @@ class TestRevoke(harness.TestCase):
         self.assertEqual(contended["reason"], told["reason"] + f"; VM vm has an exclusive lease of CPUs 0-1 (lease "
                          f"{other['leaseId']}, pid {os.getpid()})")
         held = self.daemon.lease(other["leaseId"])
+        self.assertEqual((other["contended"], other["reason"]), (True, held["reason"]))
         self.assertEqual((held["contended"], held["reason"]), (
             True, "VM vm, whose lease is revoked, may go on profiling on CPUs 0-1 (lease "
             f"{lease['leaseId']}, pid {self.process.pid})"))
