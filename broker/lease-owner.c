@@ -154,24 +154,35 @@ fail:
         return r;
 }
 
-/* Start times are rounded to the tick, so one of two processes with the same pid and start must be dead. A
- * group's id is never another's. */
+/*
+ * Start times are rounded to the tick, so one of two processes with the same pid and start must be dead. A
+ * group's id is never another's, but what was claimed and is empty has ended. The kernel tells of that some
+ * milliseconds later; asked is by @owner's descriptor, as the other one would not ring any more.
+ */
 static bool is_same(const LeaseOwner *known, const Owner *owner) {
+        bool populated;
+
         if (known->owner->cgroup)
-                return true;
+                return !known->claimed ||
+                       (cgroup_read_populated(owner->cgroup, &populated) == 0 && populated);
 
         return known->owner->start_time == owner->start_time && owner_is_alive(known->owner);
 }
 
-int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner) {
-        LeaseOwner *known = lease_owner_find_key(&manager->owners, lease_owner_key(*owner));
-        int r;
+LeaseOwner *lease_owner_find(Manager *manager, const Owner *owner) {
+        LeaseOwner *known = lease_owner_find_key(&manager->owners, lease_owner_key(owner));
 
-        if (known && !is_same(known, *owner)) {
-                /* The pid is another process's now, and the exit event is only still on its way. */
-                owner_exited(known);
-                known = NULL;
-        }
+        if (!known || is_same(known, owner))
+                return known;
+
+        /* Its end is only still on its way. */
+        owner_exited(known);
+        return NULL;
+}
+
+int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner) {
+        LeaseOwner *known = lease_owner_find(manager, *owner);
+        int r;
 
         if (known) {
                 *owner = owner_free(*owner);
@@ -185,12 +196,6 @@ int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner) {
 
         *owner = NULL;
         return 0;
-}
-
-LeaseOwner *lease_owner_find(const OwnerTable *table, const Owner *owner) {
-        LeaseOwner *known = lease_owner_find_key(table, lease_owner_key(owner));
-
-        return known && is_same(known, owner) ? known : NULL;
 }
 
 LeaseOwner *lease_owner_find_peer(const OwnerTable *table, const VarlinkPeer *peer) {

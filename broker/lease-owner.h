@@ -57,8 +57,9 @@ OwnerKey lease_owner_key(const Owner *owner);
 int lease_owner_get(Manager *manager, Owner **owner, LeaseOwner **ret_owner);
 /* The owner entry of @key, which may be gone, or NULL. */
 LeaseOwner *lease_owner_find_key(const OwnerTable *table, OwnerKey key);
-/* The owner entry of the same process, or group, as @owner, or NULL. */
-LeaseOwner *lease_owner_find(const OwnerTable *table, const Owner *owner);
+/* The owner entry of the same process, or group, as @owner, which is another object, or NULL. One that has
+ * ended is not, even if the loop has yet to hear of it: its leases end now, before its successor has any. */
+LeaseOwner *lease_owner_find(Manager *manager, const Owner *owner);
 /* The owner entry that is this peer's process, or NULL. */
 LeaseOwner *lease_owner_find_peer(const OwnerTable *table, const VarlinkPeer *peer);
 /* Whether this peer's process is the owner, or is in the control group that is. */

@@ -172,7 +172,7 @@ static int parse_strings(struct json_object *object, LeaseRequest *request, Requ
 
 /* What was opened may have leases already. */
 static void find_known(Manager *manager, LeaseRequest *request) {
-        request->known = lease_owner_find(&manager->owners, request->fresh);
+        request->known = lease_owner_find(manager, request->fresh);
         if (request->known)
                 request->fresh = owner_free(request->fresh);
 }

@@ -71,7 +71,7 @@ static int find_cgroup(Manager *manager, const LeaseRecordOwner *said, LeaseRequ
                 return r;
 
         request->fresh->uid = said->uid;
-        request->known = lease_owner_find(&manager->owners, request->fresh);
+        request->known = lease_owner_find_key(&manager->owners, lease_owner_key(request->fresh));
         if (request->known)
                 request->fresh = owner_free(request->fresh);
         return 0;

@@ -51,6 +51,9 @@ class Group:
     def add(self, process):
         (self.directory / "cgroup.procs").write_text(str(getattr(process, "pid", process)))
 
+    def populated(self):
+        return "populated 1" in (self.directory / "cgroup.events").read_text().splitlines()
+
     def remove(self):
         """Also what is below it; once the last process has ended."""
         if not self.directory.exists():

@@ -101,6 +101,26 @@ class TestOwner(CgroupCase):
         self.assertEqual(broker.lease(old["leaseId"])["reason"], UNCLAIMED)
         client.call("Release", leaseId=new["leaseId"])
 
+    def test_emptied_just_now(self):
+        """The kernel tells of it up to 10 ms later; who asks meanwhile does not join an owner that has ended."""
+        broker, group = self.broker(config=CONFIG), self.group()
+        process = self.member(group)
+        old = self.acquire(broker, group, cpus="0", mode="exclusive", requestId="r")
+        self.assertIsNone(old["reason"])
+        for _ in range(5):
+            process.kill()
+            harness.wait_for(lambda: not group.populated(), "the group to be empty")
+            lease = self.acquire(broker, group, cpus="0", mode="exclusive", requestId="r")
+            self.assertNotEqual(lease["leaseId"], old["leaseId"])
+            self.assertEqual(lease["reason"], UNCLAIMED)
+            self.assertIsNone(broker.lease(old["leaseId"]))
+            process = self.member(group)
+            harness.wait_for(lambda held=lease: not broker.lease(held["leaseId"])["reason"], "it to be claimed")
+            old = lease
+        process.kill()
+        self.ended(broker, lease)
+        self.assert_idle(broker)
+
     def test_claimed_before(self):
         broker, group = self.broker(config=CONFIG), self.group()
         process = self.member(group)

@@ -123,9 +123,42 @@ static void test_asked_before(void **state) {
         assert_int_equal(poll(&end, 1, CGROUP_DEADLINE_MSEC), 1); /* the kernel tells it some time later */
         assert_true(owner_is_alive(owner->owner));
         assert_false(lease_owner_is_peer(owner, &peer));
-        assert_ptr_equal(lease_owner_find(&broker->manager->owners, owner->owner), owner);
 
         broker_wait(broker, broker->manager->leases.n == 0);
+        assert_idle(broker);
+        client_free(client);
+        group_remove(&group);
+}
+
+/*
+ * As before, and it is asked for leases of the group: the old ones have ended first, and the new one waits
+ * for the next process. As long as one is in it, or none has been, it is the same owner.
+ */
+static void test_emptied(void **state) {
+        Broker *broker = *state;
+        TestGroup group = group_new("");
+        Client *client = client_new(broker);
+        LeaseId old = acquire(client, &group, ",\"mode\":\"exclusive\",\"requestId\":\"r\""), fresh;
+        const LeaseOwner *owner = find(broker, old)->owner;
+        struct pollfd end = {.fd = owner->owner->cgroup->events_fd, .events = POLLPRI};
+        _cleanup_(owner_freep) Owner *now = NULL;
+        pid_t pid;
+
+        assert_int_equal(owner_new_cgroup(group.path, &now), 0);
+        assert_ptr_equal(lease_owner_find(broker->manager, now), owner);
+        pid = group_fork(&group);
+        broker_wait(broker, owner->claimed);
+        assert_ptr_equal(lease_owner_find(broker->manager, now), owner);
+
+        assert_int_equal(sd_event_source_set_enabled(owner->exit_source, SD_EVENT_OFF), 0);
+        group_kill(pid);
+        assert_int_equal(poll(&end, 1, CGROUP_DEADLINE_MSEC), 1);
+        fresh = acquire(client, &group, ",\"mode\":\"exclusive\",\"requestId\":\"r\"");
+        assert_null(find(broker, old));
+        assert_false(find(broker, fresh)->owner->claimed);
+        assert_true(find(broker, fresh)->unclaimed_linked);
+
+        client_call(client, BROKER "Release", "{\"leaseId\":\"%s\"}", fresh.text);
         assert_idle(broker);
         client_free(client);
         group_remove(&group);
@@ -137,6 +170,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_deadline, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_peer, broker_setup, broker_teardown),
                 cmocka_unit_test_setup_teardown(test_asked_before, broker_setup, broker_teardown),
+                cmocka_unit_test_setup_teardown(test_emptied, broker_setup, broker_teardown),
         };
 
         if (!cgroups_mount()) {

@@ -62,7 +62,6 @@ static void test_ids(void **state) {
 /* One owner per process, as long as it has leases. */
 static void test_owners(void **state) {
         Broker *broker = *state;
-        OwnerTable *owners = &broker->manager->owners;
         _cleanup_(owner_freep) Owner *self = NULL, *other = NULL;
         pid_t child = child_new(0);
         Lease *a = make(broker, getpid(), NULL), *b = make(broker, getpid(), NULL),
@@ -72,13 +71,13 @@ static void test_owners(void **state) {
         assert_ptr_not_equal(a->owner, c->owner);
         assert_int_equal(owner_new(getpid(), &self), 0);
         assert_int_equal(owner_new(child, &other), 0);
-        assert_ptr_equal(lease_owner_find(owners, self), a->owner);
-        assert_ptr_equal(lease_owner_find(owners, other), c->owner);
+        assert_ptr_equal(lease_owner_find(broker->manager, self), a->owner);
+        assert_ptr_equal(lease_owner_find(broker->manager, other), c->owner);
 
         lease_free(a);
-        assert_ptr_equal(lease_owner_find(owners, self), b->owner);
+        assert_ptr_equal(lease_owner_find(broker->manager, self), b->owner);
         lease_free(b);
-        assert_null(lease_owner_find(owners, self));
+        assert_null(lease_owner_find(broker->manager, self));
         lease_free(c);
         assert_idle(broker);
         child_kill(child);
@@ -115,11 +114,11 @@ static void test_pid_is_used_again(void **state) {
         memcpy(id, old->id, sizeof(id));
         old->owner->owner->start_time--;
         assert_int_equal(owner_new(getpid(), &self), 0);
-        assert_null(lease_owner_find(&broker->manager->owners, self));
+        assert_null(lease_owner_find(broker->manager, self));
 
         fresh = make(broker, getpid(), "r");
         assert_null(lease_find(&broker->manager->leases, id));
-        assert_ptr_equal(lease_owner_find(&broker->manager->owners, self), fresh->owner);
+        assert_ptr_equal(lease_owner_find(broker->manager, self), fresh->owner);
         assert_ptr_equal(lease_owner_find_request(fresh->owner, request_id), fresh);
         lease_free(fresh);
         assert_idle(broker);
@@ -135,12 +134,12 @@ static void test_dead_owner_is_not_found(void **state) {
         VarlinkPeer peer = {.pid = child, .uid = getuid(), .pidfd = -1, .accepted_boottime_usec = UINT64_MAX};
 
         assert_int_equal(owner_new(child, &owner), 0);
-        assert_ptr_equal(lease_owner_find(owners, owner), lease->owner);
+        assert_ptr_equal(lease_owner_find(broker->manager, owner), lease->owner);
         assert_ptr_equal(lease_owner_find_peer(owners, &peer), lease->owner);
         child_kill(child);
-        assert_null(lease_owner_find(owners, owner));
         assert_null(lease_owner_find_peer(owners, &peer));
-        broker_wait(broker, broker->manager->leases.n == 0);
+        assert_int_equal(broker->manager->leases.n, 1);
+        assert_null(lease_owner_find(broker->manager, owner));
         assert_idle(broker);
 }
 
