@@ -139,7 +139,7 @@ class TestNotify(harness.TestCase):
         for _ in range(size // 32):
             client.send(ADMIN + "Reload")
             try:
-                client.receive(timeout=2)
+                client.receive(timeout=6)
             except harness.VarlinkError:
                 continue
             except Late:
@@ -249,7 +249,7 @@ class TestExhaustion(harness.TestCase):
         for client in clients:
             try:
                 client.send("ListLeases")
-                client.receive(max(deadline - time.monotonic(), 0.01))
+                client.receive(harness.DEADLINE if len(served) <= 10 else max(deadline - time.monotonic(), 0.01))
                 served.append(client)
             except (Late, Closed):
                 pass

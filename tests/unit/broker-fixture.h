@@ -40,7 +40,7 @@
 #define ADMIN   "io.spebroker.Admin."
 #define SERVICE "org.varlink.service."
 
-#define DEADLINE_USEC     UINT64_C(10000000)
+#define DEADLINE_USEC     UINT64_C(30000000)
 #define MESSAGE_MAX       (4U * 1024 * 1024)
 #define OTHER_USER        65534
 #define LONG_USEC         "3600000000"

@@ -25,7 +25,7 @@
 
 #include "host/cgroup.h"
 
-#define CGROUP_DEADLINE_MSEC 10000
+#define CGROUP_DEADLINE_MSEC 30000
 
 /* Where the unified hierarchy is, or NULL. */
 static inline const char *cgroups_mount(void) {

@@ -37,7 +37,7 @@
 
 #define PMU            "software"
 #define SKIPPED        77
-#define DEADLINE_MSEC  10000
+#define DEADLINE_MSEC  30000
 #define KEPT_MAX       32U
 #define OWNERS         600
 #define BELLS          200U

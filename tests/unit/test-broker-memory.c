@@ -236,7 +236,7 @@ static void test_waiters(void **state) {
 
                         client_send(waiter, BROKER "Acquire", false,
                                     "{\"request\":{\"vm\":\"a\",\"vcpus\":1,\"cpus\":\"0\"},\"waitUSec\":%s}",
-                                    refused ? "100000" : LONG_USEC);
+                                    refused ? "300000" : LONG_USEC);
                         assert_int_equal(broker->manager->leases.n_waiting, 1);
                         deadline = TAILQ_FIRST(&broker->manager->leases.waiting)->deadline_usec;
                         if (!refused)

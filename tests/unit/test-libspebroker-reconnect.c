@@ -219,12 +219,12 @@ static void test_in_doubt(_unused_ void **state) {
         Script script;
 
         context = script_play(&script, steps);
-        spebroker_set_timeout(context, 10000);
+        spebroker_set_timeout(context, 100000);
         assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_TIMEOUT);
         assert_int_equal(spebroker_acquire(context, same, 0, &lease), SPEBROKER_TIMEOUT);
         spebroker_set_timeout(context, SPEBROKER_TIMEOUT_USEC);
         assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_REFUSED);
-        spebroker_set_timeout(context, 10000);
+        spebroker_set_timeout(context, 100000);
         assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_TIMEOUT);
         spebroker_set_timeout(context, SPEBROKER_TIMEOUT_USEC);
         assert_int_equal(spebroker_acquire(context, more, 0, &lease), 0);

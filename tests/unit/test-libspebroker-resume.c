@@ -119,6 +119,7 @@ static void test_follow_idle(_unused_ void **state) {
         struct spebroker_lease *lease = NULL;
         struct spebroker *context;
         struct pollfd pfd;
+        uint64_t deadline;
         Script script;
         unsigned n = 0;
 
@@ -126,10 +127,12 @@ static void test_follow_idle(_unused_ void **state) {
         pfd = (struct pollfd){.fd = spebroker_get_fd(context), .events = POLLIN};
         follow(context);
         assert_int_equal(process_on(context, pfd.fd, &lease), SPEBROKER_DISCONNECTED);
-        for (uint64_t deadline = clock_deadline(100000); clock_left(deadline) > 0; n++) {
+        deadline = clock_deadline(100000);
+        do {
                 assert_int_equal(spebroker_process(context, &lease), SPEBROKER_AGAIN);
                 (void)poll(&pfd, 1, (int)(clock_left(deadline) / USEC_PER_MSEC) + 1);
-        }
+                n++;
+        } while (clock_left(deadline) > 0);
         /* The first attempt, and delays of 5, 10, 20, 40, 80 milliseconds at least. */
         assert_in_range(n, 1, 7);
         assert_int_equal(spebroker_set_reconnect(context, false), 0);

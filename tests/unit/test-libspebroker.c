@@ -232,7 +232,7 @@ static void test_timeout(_unused_ void **state) {
 
         script_start(&script, steps);
         context = connect_to(&script);
-        spebroker_set_timeout(context, 10000);
+        spebroker_set_timeout(context, 100000);
         assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_TIMEOUT);
         assert_int_equal(spebroker_get_fd(context), -1);
         assert_int_equal(spebroker_acquire(context, request, 0, &lease), SPEBROKER_DISCONNECTED);

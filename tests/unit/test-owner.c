@@ -22,7 +22,7 @@
 #include "host/owner.h"
 #include "util/cleanup.h"
 
-#define DEADLINE_MSEC 10000
+#define DEADLINE_MSEC 30000
 #define NOBODY        65534U
 
 /* A child that has done what it was asked to and waits to be killed. */

@@ -19,7 +19,7 @@
 #include "host/uevent.h"
 #include "util/clock.h"
 
-#define DEADLINE_USEC UINT64_C(10000000)
+#define DEADLINE_USEC UINT64_C(30000000)
 #define NOBODY        65534U
 #define CPU_UEVENT    "/sys/devices/system/cpu/cpu0/uevent"
 #define CPU_MESSAGE                                                                    \

@@ -333,7 +333,7 @@ static void test_message_time(void **state) {
         int peers[4]; /* idle; half a message; half a message, later; a message in two pieces */
         Fixture *f = *state;
 
-        limits.message_usec = 400000;
+        limits.message_usec = 2000000;
         varlink_server_set_limits(f->server, &limits);
         peers[0] = f->peer;
         for (unsigned i = 1; i < ELEMENTS_OF(peers); i++)
@@ -344,7 +344,7 @@ static void test_message_time(void **state) {
         f->peer = peers[3];
         send_bytes(f, CALL_EMPTY, 5);
         send_bytes(f, &CALL_EMPTY[5], sizeof(CALL_EMPTY) - 5);
-        assert_int_equal(sd_event_run(f->event, UINT64_C(300000)), 0);
+        assert_int_equal(sd_event_run(f->event, UINT64_C(1000000)), 0);
         f->peer = peers[2];
         send_bytes(f, "{", 1);
         assert_int_equal(get_counters(f).connections, 4);

@@ -120,7 +120,7 @@ static void test_idle(void **state) {
 static void test_clients(void **state) {
         World *world = *state;
 
-        assert_true(turn_beside(world, SD_EVENT_PRIORITY_NORMAL, 4) >= 2);
+        assert_true(turn_beside(world, SD_EVENT_PRIORITY_NORMAL, 10) >= 2);
 }
 
 /* Work of the broker's own that comes before them, and is never done. */
