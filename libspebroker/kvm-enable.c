@@ -173,6 +173,9 @@ int spebroker_kvm_enable(struct spebroker_kvm *kvm, struct spebroker *context, s
         Enabling enabling = {.kvm = kvm, .context = context, .vcpu_fd = vcpu_fd};
         int r;
 
+        if (!kvm || !lease)
+                return -EINVAL;
+
         kvm_forget(kvm);
         enabling.lease = spebroker_lease_ref(lease);
         kvm->asked = kvm_values(lease);

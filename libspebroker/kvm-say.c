@@ -6,7 +6,9 @@
  * and nothing is concluded from it.
  *
  * Sources: KVM SPE v6 12/35, 14/35, 15/35, 33/35 and, for INIT, v5 34/38; of EIO, EBADF and ENOTTY,
- * virt/kvm/kvm_main.c. EACCES is the gate's (an LSM's), which KVM has no use for here.
+ * virt/kvm/kvm_main.c; of EINVAL for a request that is none of the descriptor's, kvm_arch_vcpu_ioctl() and
+ * kvm_arch_vm_ioctl() of arch/arm64/kvm/arm.c. EACCES is the gate's (an LSM's), which KVM has no use for
+ * here.
  */
 
 #include "libspebroker/kvm.h"
@@ -62,6 +64,10 @@ static const struct {
          ADVICE_VM_FD},
         {STEP(CHECK_EXTENSION), ENOTTY, SPEBROKER_KVM_NOT_A_VM, "The VM's descriptor is no VM's",
          ADVICE_VM_FD},
+        {STEP(CHECK_EXTENSION), EINVAL, SPEBROKER_KVM_NOT_A_VM, "The VM's descriptor is a VCPU's, or another",
+         ADVICE_VM_FD},
+        {STEP(VCPU), EINVAL, SPEBROKER_KVM_NOT_A_VCPU, "The VCPU's descriptor is the VM's, or KVM's",
+         ADVICE_VCPU_FD},
 
         {STEP(HAS_IRQ), ENXIO, SPEBROKER_KVM_NO_FEATURE,
          "The VCPU was initialised without SPE, or not at all", ADVICE_FEATURE},
@@ -98,6 +104,8 @@ static const struct {
         {STEPS_THAT_SET, EACCES, SPEBROKER_KVM_GATE,
          "The broker's gate refuses it: this process has no lease, or another SPU's, or for a smaller buffer",
          ADVICE_GATE},
+        {STEPS_THAT_SET, EFAULT, SPEBROKER_KVM_FAILED,
+         "KVM cannot read the value, as if it were larger than this attribute's is", ADVICE_COMPARE},
         {STEPS_OF_A_VCPU, EBADF, SPEBROKER_KVM_NOT_A_VCPU, "The VCPU's descriptor is not open",
          ADVICE_VCPU_FD},
         {STEPS_OF_A_VCPU, ENOTTY, SPEBROKER_KVM_NOT_A_VCPU, "The VCPU's descriptor is no VCPU's",

@@ -172,7 +172,8 @@ void spebroker_request_set_exact(struct spebroker_request *request, bool exact);
 /* -EINVAL if @mode is none of the enum's. */
 int spebroker_request_set_mode(struct spebroker_request *request, enum spebroker_mode mode);
 
-/* The process that shall own the lease: of the caller's user, for orchestrators of any. Else the caller. */
+/* The process that shall own the lease: of the caller's user, for orchestrators of any. Else the caller. The
+ * pid is that in the broker's pid namespace; in a container getpid() says another one. */
 int spebroker_request_set_pid(struct spebroker_request *request, pid_t pid);
 
 /*

@@ -167,7 +167,7 @@ static int device_ioctl(int fd, const char *path, unsigned long request, void *a
         case KVM_CREATE_VM:
                 return create_vm(path, text, (uintptr_t)argument);
         default:
-                return fail(ENOTTY);
+                return fail(EINVAL);
         }
 }
 
@@ -233,7 +233,7 @@ static int vm_ioctl(int fd, Object *vm, unsigned long request, void *argument) {
                 *(KvmVcpuInit *)argument = (KvmVcpuInit){.target = 5};
                 return 0;
         default:
-                return fail(ENOTTY);
+                return fail(EINVAL);
         }
 }
 
@@ -416,7 +416,7 @@ static int vcpu_ioctl(int fd, Object *vcpu, unsigned long request, void *argumen
         case KVM_RUN:
                 return vcpu_run(vcpu);
         default:
-                return fail(ENOTTY);
+                return fail(EINVAL);
         }
 }
 

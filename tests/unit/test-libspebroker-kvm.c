@@ -118,7 +118,7 @@ static const Row rows[] = {
         {ABLE "fail-set-irq 19\n", LACKING_NOTHING, VALUES, AT(IRQ), ENODEV, SPEBROKER_KVM_NO_FEATURE,
          "initialised without SPE", "spebroker_kvm_add_feature()"},
         {ABLE "fail-set-irq 14\n", LACKING_NOTHING, VALUES, AT(IRQ), EFAULT, SPEBROKER_KVM_FAILED,
-         "Bad address", NULL},
+         "cannot read the value", "section [KVM]"},
 
         /* SPE_SPU: EBUSY VM has run or initialised, EINVAL another set, ENXIO */
         {ABLE "types 8 9\n", LACKING_NOTHING, 10, SIZE, AT(SPU), ENXIO, SPEBROKER_KVM_NO_SPU,
@@ -130,7 +130,7 @@ static const Row rows[] = {
         {ABLE "fail-set-spu 22\n", LACKING_NOTHING, VALUES, AT(SPU), EINVAL, SPEBROKER_KVM_OTHER_VALUE,
          "given another SPU before", "make a new one"},
         {ABLE "fail-set-spu 14\n", LACKING_NOTHING, VALUES, AT(SPU), EFAULT, SPEBROKER_KVM_FAILED,
-         "KVM_SET_DEVICE_ATTR of the SPU, 8: Bad address.", NULL},
+         "(KVM_SET_DEVICE_ATTR of the SPU, 8: Bad address).", "section [KVM]"},
 
         /* MAX_BUFFER_SIZE: EBUSY VM has run, EDOM, EINVAL other set, ENOMEM */
         {ABLE "fail-set-max 16\n", LACKING_NOTHING, VALUES, AT(MAX_BUFFER_SIZE), EBUSY,
@@ -343,14 +343,23 @@ static void test_lease_over(void **state) {
 static void test_no_vcpu(void **state) {
         _cleanup_(spebroker_lease_unrefp) struct spebroker_lease *lease = good_lease();
         Vm vm = make_vm(*state, ABLE, LACKING_NOTHING);
-        const int none[] = {-1, 1000000, vm.vm_fd, vm.vgic_fd, vm.device_fd};
+        const struct {
+                int fd;
+                int error;
+                const char *message;
+        } none[] = {{-1, EBADF, "is not open"},
+                    {1000000, EBADF, "is not open"},
+                    {vm.vgic_fd, ENOTTY, "is no VCPU's"},
+                    {vm.vm_fd, EINVAL, "is the VM's, or KVM's"},
+                    {vm.device_fd, EINVAL, "is the VM's, or KVM's"}};
 
         for (size_t i = 0; i < ELEMENTS_OF(none); i++) {
-                assert_int_equal(spebroker_kvm_enable(vm.kvm, NULL, lease, none[i]),
+                assert_int_equal(spebroker_kvm_enable(vm.kvm, NULL, lease, none[i].fd),
                                  SPEBROKER_KVM_NOT_A_VCPU);
-                assert_said(vm.kvm, SPEBROKER_KVM_STEP_VCPU, i < 2 ? EBADF : ENOTTY,
-                            i < 2 ? "is not open" : "is no VCPU's", "KVM_CREATE_VCPU");
+                assert_said(vm.kvm, SPEBROKER_KVM_STEP_VCPU, none[i].error, none[i].message,
+                            "KVM_CREATE_VCPU");
         }
+        assert_int_equal(spebroker_kvm_enable(vm.kvm, NULL, NULL, vm.vcpu_fds[0]), -EINVAL);
         assert_int_equal(enable(&vm, lease, 0), 0);
         destroy_vm(&vm);
 }
@@ -358,16 +367,22 @@ static void test_no_vcpu(void **state) {
 static void test_no_vm(void **state) {
         _cleanup_(spebroker_lease_unrefp) struct spebroker_lease *lease = good_lease();
         Vm vm = make_vm(*state, ABLE, LACKING_NOTHING);
-        const int none[] = {1000000, vm.vgic_fd};
+        const struct {
+                int fd;
+                int error;
+                const char *message;
+        } none[] = {{1000000, EBADF, "is not open"},
+                    {vm.vgic_fd, ENOTTY, "is no VM's"},
+                    {vm.vcpu_fds[0], EINVAL, "is a VCPU's, or another"}};
 
         for (size_t i = 0; i < ELEMENTS_OF(none); i++) {
                 _cleanup_(spebroker_kvm_unrefp) struct spebroker_kvm *kvm = NULL;
 
-                assert_int_equal(spebroker_kvm_new(none[i], &kvm), 0);
+                assert_int_equal(spebroker_kvm_new(none[i].fd, &kvm), 0);
                 give_numbers(kvm);
                 assert_int_equal(spebroker_kvm_check(kvm, NULL), SPEBROKER_KVM_NOT_A_VM);
-                assert_said(kvm, SPEBROKER_KVM_STEP_CHECK_EXTENSION, i == 0 ? EBADF : ENOTTY,
-                            i == 0 ? "is not open" : "is no VM's", "KVM_CREATE_VM");
+                assert_said(kvm, SPEBROKER_KVM_STEP_CHECK_EXTENSION, none[i].error, none[i].message,
+                            "KVM_CREATE_VM");
                 assert_int_equal(spebroker_kvm_enable(kvm, NULL, lease, vm.vcpu_fds[0]),
                                  SPEBROKER_KVM_NOT_A_VM);
         }
