@@ -27,7 +27,6 @@
 #include <unistd.h>
 
 enum { VCPUS = 2, GUEST_SIZE = 65536, TICK_USEC = 10000, NO_KVM = 77 };
-
 #define GUEST_BASE  0x40000000UL
 #define VGIC_DIST   0x08000000UL
 #define VGIC_REDIST 0x080a0000UL
@@ -142,8 +141,7 @@ static int make_vm(struct vm *vm) {
         r = vm->lease ? check_spe(vm) : 0;
         for (unsigned long i = 0; r == 0 && i < VCPUS; i++)
                 r = make_vcpu(vm, i);
-        if (r == 0)
-                r = make_vgic(vm);
+        r = r ? r : make_vgic(vm);
         for (int i = 0; vm->lease && r == 0 && i < VCPUS; i++)
                 r = try_spe(vm, spebroker_kvm_enable(vm->kvm, vm->broker, vm->lease, vm->vcpu_fds[i]));
         return r;
@@ -263,7 +261,8 @@ static void take_lease(struct vm *vm, struct spebroker **ret_stream, int argc, c
         r = r ? r : spebroker_request_new(VCPUS, &request);
         r = r ? r : spebroker_request_set_vm(request, argc > 2 ? argv[2] : "example");
         r = r ? r : spebroker_request_set_cpus(request, argc > 3 ? argv[3] : NULL);
-        r = r ? r : spebroker_acquire(vm->broker, request, 0, &vm->lease);
+        r = r ? r : spebroker_adopt(vm->broker, &vm->lease); /* from 'speadm run' */
+        r = r != SPEBROKER_NO_LEASE ? r : spebroker_acquire(vm->broker, request, 0, &vm->lease);
         if (r == SPEBROKER_REFUSED)
                 printf("no SPE: %s\n", spebroker_refusal_get_message(spebroker_get_refusal(vm->broker)));
         else if (r != 0)
@@ -293,6 +292,8 @@ int main(int argc, char **argv) {
         }
         if (r == 0)
                 printf("the guest runs %s SPE\n", vm.lease ? "with" : "without");
+        if (r == 0 && vm.lease)
+                place(pthread_self(), vm.lease); /* the VCPUs' threads inherit it */
         for (int i = 0; r == 0 && i < VCPUS; i++)
                 r = pthread_create(&vm.threads[i], NULL, run_vcpu, &vm);
         return r == 0 && follow(&vm, stream) ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -7,6 +7,7 @@
 Exit status: 0 done, 1 failed, 3 refused, 4 no broker."""
 
 import json
+import os
 import select
 import signal
 import socket
@@ -89,11 +90,20 @@ def follow(stream, lease, signals):
     return False
 
 
+def adopt(broker):
+    """The lease that 'speadm run' took for this process, or with --scope for all that are in its scope; else None."""
+    lease_id, pid = os.environ.get("SPE_BROKER_LEASE"), os.environ.get("SPE_BROKER_PID")
+    if not lease_id or (pid or str(os.getpid())) != str(os.getpid()):
+        return None  # inherited from whoever started this process, and has that lease
+    leases = [lease for lease in broker.call("ListLeases")["leases"] if lease["leaseId"] == lease_id]
+    return leases[0] if leases and leases[0]["owner"]["pid"] in (None, os.getpid()) else None
+
+
 def run(path, request, signals):
     # A stream has a connection of its own: calls behind it would wait.
     broker, stream = Connection(path), Connection(path)
     try:
-        lease = broker.call("Acquire", request=request)["lease"]
+        lease = adopt(broker) or broker.call("Acquire", request=request)["lease"]
     except Refused as refusal:
         print(*refusal.args, file=sys.stderr)
         offer = broker.call("Query", request=request)["decision"].get("counterOffer")

@@ -18,9 +18,9 @@ EXAMPLES = {"c": [os.environ["SPE_EXAMPLE"]], "python": [sys.executable, "-B", s
 
 
 class TestExamples(harness.TestCase):
-    def spawn(self, example, *arguments):
-        process = subprocess.Popen(EXAMPLES[example] + [str(a) for a in arguments], stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True)
+    def spawn(self, example, *arguments, before=(), env=None):
+        process = subprocess.Popen([*before, *EXAMPLES[example], *map(str, arguments)], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True, env=os.environ | (env or {}))
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.stderr.close)
         self.addCleanup(process.kill)
@@ -62,6 +62,22 @@ class TestExamples(harness.TestCase):
                              ("web", "arm_spe_1", "5-6", 2))
             process.terminate()
             self.assertEqual(self.end(process, 0)[0], ["released"])
+            self.assert_idle(broker)
+
+    def test_adopted(self):
+        """Under 'speadm run' they have one lease, and not two; whose environment is another process's takes its own."""
+        for example, broker in self.each():
+            process = self.spawn(example, broker.socket_path, before=[
+                os.environ["SPEADM"], "--socket", broker.socket_path, "run", "--vm", "run", "--vcpus", "1", "--"])
+            lease = self.lease_of(process, broker)
+            self.assertEqual([(l["leaseId"], l["vm"]) for l in broker.call("ListLeases")["leases"]],
+                             [(lease["leaseId"], "run")])
+            child = self.spawn(example, broker.socket_path, "child", env={
+                "SPE_BROKER_LEASE": lease["leaseId"], "SPE_BROKER_PID": str(process.pid)})
+            self.assertEqual(self.lease_of(child, broker)["vm"], "child")
+            for each in (child, process):
+                each.terminate()
+                self.assertEqual(self.end(each, 0)[0], ["released"])
             self.assert_idle(broker)
 
     def test_revoked(self):

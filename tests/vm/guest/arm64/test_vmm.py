@@ -47,8 +47,8 @@ class TestVmm(harness.TestCase):
 
         return self.broker(tree=write, config=config)
 
-    def spawn(self, *arguments):
-        process = subprocess.Popen([EXAMPLE, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    def spawn(self, *arguments, before=()):
+        process = subprocess.Popen([*map(str, (*before, EXAMPLE, *arguments))], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                    text=True)
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.wait)
@@ -161,6 +161,20 @@ class TestVmm(harness.TestCase):
         lines = self.end(process)
         self.assertRegex(lines[0], "^revoking: .*maintenance")
         self.assertEqual(lines[1:], [])
+        self.ended(broker)
+
+    def test_adopted(self):
+        """Under 'speadm run' it has one lease, and not two."""
+        broker = self.host(numbers())
+        process = self.spawn(broker.socket_path, "web", before=[
+            machine.SPEADM, "--socket", broker.socket_path, "run", "--vm", "run", "--vcpus", VCPUS, "--cpus", "1-3", "--"])
+        self.assertRegex(process.stdout.readline(), "^speadm: RLIMIT_MEMLOCK is left ")
+        self.assert_line(process, "the guest runs with SPE")
+        self.assert_line(process, "VCPU threads on CPUs 1-3")
+        self.assertEqual([(lease["vm"], lease["owner"]["pid"]) for lease in broker.call("ListLeases")["leases"]],
+                         [("run", process.pid)])
+        self.assert_vcpus_on(process, [1, 2, 3])
+        process.kill()
         self.ended(broker)
 
     def test_broker_restarts(self):
